@@ -1,0 +1,97 @@
+# Everything that a developer or CI runs. `make help` lists the targets.
+# Needed beforehand: CPython >= 3.11 and Rust with rustfmt and clippy. The rest goes into .venv.
+
+PYTHON ?= python3
+VENV ?= .venv
+HOST ?= 127.0.0.1
+PORT ?= 8000
+
+BIN := $(VENV)/bin
+RUN := $(BIN)/python
+TYPED := python/ferrows $(wildcard examples)
+FORMATTED := $(wildcard python tests examples benchmarks)
+CRATES := $(shell find Cargo.toml rust -name '*.rs' -o -name Cargo.toml)
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+
+# Both extension builds and clippy see the interpreter of the environment, however make was called.
+export PYO3_PYTHON := $(abspath $(RUN))
+export VIRTUAL_ENV := $(abspath $(VENV))
+export PIP_QUIET := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+MAKEFLAGS += --no-print-directory
+
+.PHONY: help setup build serve test test-fast lint type fmt cargo-test differential wheel system-deps clean
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+$(RUN):
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.setup: pyproject.toml | $(RUN)
+	$(RUN) -m pip install --upgrade 'pip>=25.1'
+	$(RUN) -m pip install --group dev
+	@touch $@
+
+$(VENV)/.build: pyproject.toml $(CRATES) | $(VENV)/.setup
+	$(BIN)/maturin develop --release
+	@touch $@
+
+setup: $(VENV)/.setup ## make .venv and install the tools into it
+
+build: $(VENV)/.build ## build the extension into .venv, if its sources changed
+
+serve: build ## run the chat example; HOST and PORT say where
+	HOST=$(HOST) PORT=$(PORT) $(RUN) examples/chat.py
+
+test: lint type cargo-test build ## everything that CI checks: lint, types, Rust, then pytest on the extension and on the twin
+	$(RUN) -m coverage erase
+	$(RUN) -m pytest --cov --cov-report= --cov-fail-under=0
+	FERROWS_NO_EXTENSIONS=1 $(RUN) -m pytest --cov --cov-append
+
+test-fast: build ## pytest on the extension alone, without peers and without coverage
+	$(RUN) -m pytest --ignore=tests/interop
+
+lint: setup ## check the format, clippy and ruff
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	$(RUN) -m ruff format --check $(FORMATTED)
+	$(RUN) -m ruff check $(FORMATTED)
+
+type: build ## check the types, and the stub of the extension against the extension
+	$(RUN) -m mypy $(TYPED)
+	MYPYPATH=python $(RUN) -m mypy.stubtest ferrows._core
+
+fmt: setup ## format everything
+	cargo fmt --all
+	$(RUN) -m ruff check --fix $(FORMATTED)
+	$(RUN) -m ruff format $(FORMATTED)
+
+cargo-test: ## test the core crate
+	cargo test -p ferrows-core
+
+differential: build ## compare the extension with the twin for a long time
+	HYPOTHESIS_PROFILE=long $(RUN) -m pytest --timeout=0 tests/differential
+
+wheel: setup ## build a wheel into dist/
+	$(BIN)/maturin build --release --out dist --interpreter $(RUN)
+
+# A browser and Node's `ws` are peers in tests/interop; what is there already is taken.
+system-deps: ## install Chromium and Node with Debian's packages, and ws with npm
+	@set -e; missing=; \
+	command -v chromium >/dev/null || command -v google-chrome >/dev/null || missing="$$missing chromium"; \
+	command -v node >/dev/null || missing="$$missing nodejs"; \
+	command -v npm >/dev/null || missing="$$missing npm"; \
+	if [ -n "$$missing" ]; then \
+	    $(SUDO) apt-get update -qq; \
+	    $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $$missing; \
+	fi
+	npm install --prefix tests/interop/node --no-package-lock --no-audit --no-fund
+
+clean: ## remove what builds and tests left, and .venv
+	rm -rf $(VENV) target build dist htmlcov .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf tests/interop/node/node_modules
+	rm -f python/ferrows/_core*.so python/ferrows/_core*.pyd
+	find $(FORMATTED) -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,60 @@
+"""The smallest server with a page to try it from.
+
+Written for Sanic. Beside the import lines only the page's address differs: it follows the port that the page came from.
+"""
+# mypy: allow-untyped-defs, allow-untyped-calls
+
+import os
+
+from ferrows import App as Sanic
+from ferrows.response import html
+
+app = Sanic("WebSocketApp")
+
+
+@app.websocket("/ws")
+async def websocket_echo(request, ws):
+    """Simple echo WebSocket handler."""
+
+    await ws.send("Welcome to WebSocket echo server!")
+
+    async for msg in ws:
+        print(f"Received: {msg}")
+        await ws.send(f"Echo: {msg}")
+
+
+@app.route("/")
+async def index(request):
+    """Serve WebSocket test page."""
+    return html("""
+    <!DOCTYPE html>
+    <html>
+    <head><title>WebSocket Test</title></head>
+    <body>
+        <div id="messages"></div>
+        <input type="text" id="messageInput" placeholder="Type a message...">
+        <button onclick="sendMessage()">Send</button>
+
+        <script>
+            const ws = new WebSocket('ws://' + location.host + '/ws');
+            const messages = document.getElementById('messages');
+
+            ws.onmessage = function(event) {
+                const div = document.createElement('div');
+                div.textContent = event.data;
+                messages.appendChild(div);
+            };
+
+            function sendMessage() {
+                const input = document.getElementById('messageInput');
+                ws.send(input.value);
+                input.value = '';
+            }
+        </script>
+    </body>
+    </html>
+    """)
+
+
+if __name__ == "__main__":
+    app.run(host=os.environ.get("HOST", "127.0.0.1"), port=int(os.environ.get("PORT", "8000")))

@@ -1,0 +1,9 @@
+"""The pure-Python twin of ``ferrows._core``: the same interface, the same answers, no build step."""
+
+from __future__ import annotations
+
+from .connection import CLOSED, CLOSING, OPEN, Connection
+from .mask import apply_mask
+from .stream import MessageStream
+
+__all__ = ["CLOSED", "CLOSING", "OPEN", "Connection", "MessageStream", "apply_mask"]

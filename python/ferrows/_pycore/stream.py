@@ -1,0 +1,531 @@
+"""``MessageStream``: the hot half of a ``Websocket``; the twin of ``stream.rs``.
+
+A connection, the queue of what arrived, the one task that waits for it, and the cork that gathers what is sent
+meanwhile into one write. A *turn* is one run over what has arrived: the waiting task is woken in place, works messages
+off until it waits for something else or the turn's share is used up, and what it sent leaves as one write.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import sys
+from collections import deque
+from collections.abc import Awaitable, Coroutine, Sequence
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, TypeAlias
+
+from .connection import CLOSED, OPEN, Connection
+from .receive import Mode, Receive, Sent
+
+if TYPE_CHECKING:
+    from .deflate import DeflateParameters
+    from .mask import Buffer
+
+__all__ = ["MessageStream"]
+
+TURN_MESSAGES: Final = 256
+"""Messages that one connection may work off before other connections get their turn."""
+
+CORK_LIMIT: Final = 64 * 1024
+"""Corked output beyond this many bytes leaves at once, so that the transport's limits are felt."""
+
+_SENT: Final = Sent()
+
+
+class _Message(NamedTuple):
+    data: str | bytes
+    size: int
+    ends: Sequence[int]
+
+
+class _Fragment(NamedTuple):
+    data: str | bytes
+    size: int
+    fin: bool
+
+
+_Item: TypeAlias = _Message | _Fragment
+
+
+class _Turn(enum.Enum):
+    IDLE = enum.auto()
+    """Sends leave at once."""
+    RUNNING = enum.auto()
+    """``_run_turn`` is on the stack and will flush."""
+    DEFERRED = enum.auto()
+    """A handler that was woken by something else works the queue off; a scheduled turn will flush."""
+
+
+class _Inbox(Connection):
+    """A connection that puts what arrives into its stream's queue."""
+
+    stream: MessageStream
+
+    def _message(self, text: bool, payload: str | bytes, ends: Sequence[int]) -> None:
+        self.stream.messages_received += 1
+        self.stream._append(_Message(payload, _size(payload), ends))
+
+    def _fragment(self, text: bool, payload: str | bytes, fin: bool) -> None:
+        self.stream.messages_received += fin
+        self.stream._append(_Fragment(payload, _size(payload), fin))
+
+    def _ping(self, payload: bytes) -> None:
+        """The answer is in the output already."""
+
+    def _pong(self, payload: bytes) -> None:
+        self.stream._pongs.append(payload)
+
+    def _close(self, code: int, reason: str) -> None:
+        """Seen by the state."""
+
+    def _failure(self, code: int, reason: str) -> None:
+        """Seen by the state."""
+
+
+class MessageStream:
+    """The hot half of a ``Websocket``, its subclass, which provides the methods that raise NotImplementedError here."""
+
+    __slots__ = (
+        "__weakref__",
+        "_core",
+        "_fragments_asked",
+        "_frames_paused",
+        "_heard",
+        "_max_queue",
+        "_max_queued_bytes",
+        "_pongs",
+        "_queue",
+        "_queued_bytes",
+        "_reported",
+        "_stalled",
+        "_turn",
+        "_turn_left",
+        "_turn_scheduled",
+        "bytes_received",
+        "bytes_sent",
+        "loop",
+        "messages_received",
+        "messages_sent",
+        "read_paused",
+        "sending_fragments",
+        "streaming",
+        "transport",
+        "waiter",
+        "write_paused",
+    )
+
+    loop: asyncio.AbstractEventLoop
+    transport: asyncio.Transport | None
+    waiter: Receive | None
+    write_paused: bool
+    read_paused: bool
+    sending_fragments: bool
+    messages_received: int
+    bytes_received: int
+    messages_sent: int
+    bytes_sent: int
+    _core: _Inbox
+    _queue: deque[_Item]
+    _queued_bytes: int
+    _pongs: list[bytes]
+    _turn: _Turn
+    _turn_left: int
+    _turn_scheduled: bool
+    _fragments_asked: bool  # the core hands the next message over in fragments, the last of them not taken yet
+    streaming: bool  # a recv_streaming() has taken the first of them
+    _stalled: bool  # what waits is the beginning of a message that only its end makes deliverable
+    _frames_paused: bool
+    _heard: bool
+    _reported: tuple[int, bool, bool]
+    _max_queue: int
+    _max_queued_bytes: int
+
+    ENDED: Final = object()
+
+    # State is set up in __new__, as in the extension, so that a subclass's __init__ is its own.
+    def __new__(
+        cls,
+        loop: asyncio.AbstractEventLoop,
+        transport: asyncio.Transport | None,
+        *,
+        max_size: int | None = 2**20,
+        max_queue: int | None = 32,
+        deflate: DeflateParameters | None = None,
+        client: bool = False,
+        **_options: object,
+    ) -> Self:
+        self = super().__new__(cls)
+        self.loop = loop
+        self.transport = transport
+        self.waiter = None
+        self.write_paused = False
+        self.read_paused = False
+        self.sending_fragments = False
+        self.messages_received = 0
+        self.bytes_received = 0
+        self.messages_sent = 0
+        self.bytes_sent = 0
+        self._core = _Inbox(client=client, max_size=max_size, deflate=deflate)
+        self._core.stream = self
+        self._queue = deque()
+        self._queued_bytes = 0
+        self._pongs = []
+        self._turn = _Turn.IDLE
+        self._turn_left = 0
+        self._turn_scheduled = False
+        self._fragments_asked = False
+        self.streaming = False
+        self._stalled = False
+        self._frames_paused = False
+        self._heard = False
+        self._reported = (OPEN, False, False)
+        self._max_queue = max_queue or sys.maxsize
+        self._max_queued_bytes = sys.maxsize if max_size is None else max_size
+        return self
+
+    # ---- from the transport
+
+    def receive_data(self, data: Buffer) -> None:
+        self._heard = True
+        self._core.receive_data(data)
+        if self._pongs:
+            pongs, self._pongs = self._pongs, []
+            for payload in pongs:
+                self._pong_received(payload)
+        self._run_turn()
+
+    def receive_eof(self) -> None:
+        self._core.receive_eof()
+        self._run_turn()
+
+    def lose_transport(self) -> None:
+        self.transport = None
+        self._core.receive_eof()
+        self._run_turn()
+
+    def pause_writing(self) -> None:
+        self.write_paused = True
+        self._core.hold_pongs(True)
+
+    def resume_writing(self) -> None:
+        self.write_paused = False
+        self._core.hold_pongs(False)
+        self._settle()
+
+    # ---- for the handler
+
+    def __aiter__(self) -> MessageStream:
+        return self
+
+    def __anext__(self) -> Awaitable[str | bytes]:
+        return Receive(self, Mode.ITERATION)
+
+    def recv(self, timeout: float | None = None) -> Coroutine[Any, Any, str | bytes]:
+        if timeout is not None:
+            return self._recv_within(timeout)
+        return Receive(self, Mode.MESSAGE)
+
+    def recv_fragment(self) -> Coroutine[Any, Any, tuple[str | bytes, bool]]:
+        return Receive(self, Mode.FRAGMENT)
+
+    def take_messages(self, limit: int) -> list[str | bytes]:
+        messages: list[str | bytes] = []
+        while len(messages) < limit and (item := self._pop(Mode.MESSAGE)) is not None:
+            messages.append(item.data)
+        self._adjust_reading()
+        return messages
+
+    def send(
+        self, data: Any, encoding: str | None = None, *, compress: bool | None = None
+    ) -> Coroutine[Any, Any, None]:
+        if encoding is None and compress is None and self._send_now(data):
+            self._leave_or_wait()
+            return _SENT
+        return self._send_slowly(data, encoding, compress=compress)
+
+    # ---- for the Python half
+
+    def send_data(self, data: str | Buffer, fin: bool = True, compress: bool | None = None) -> None:
+        if isinstance(data, str):
+            self._core.send_text(data, fin, compress)
+        else:
+            self._core.send_binary(data, fin, compress)
+        self._count_sent(data, fin)
+        self._leave_or_wait()
+
+    def send_ping(self, data: Buffer) -> None:
+        self._core.send_ping(data)
+        self._leave_or_wait()
+
+    def send_pong(self, data: Buffer) -> None:
+        self._core.send_pong(data)
+        self._leave_or_wait()
+
+    def send_close(self, code: int | None = 1000, reason: str = "") -> None:
+        self._core.send_close(code, reason)
+        self._leave_or_wait()
+
+    def fail(self, code: int, reason: str = "") -> None:
+        self._core.fail(code, reason)
+        self._run_turn()
+
+    def hold_frames(self, hold: bool) -> None:
+        self._frames_paused = hold
+        self._adjust_reading()
+
+    def take_heard(self) -> bool:
+        heard, self._heard = self._heard, False
+        return heard
+
+    def run_scheduled_turn(self) -> None:
+        self._turn_scheduled = False
+        self._turn = _Turn.IDLE
+        self._run_turn()
+
+    @property
+    def state(self) -> int:
+        return self._core.state
+
+    @property
+    def close_sent(self) -> tuple[int, str] | None:
+        return self._core.close_sent
+
+    @property
+    def close_received(self) -> tuple[int, str] | None:
+        return self._core.close_received
+
+    @property
+    def failure(self) -> tuple[int, str] | None:
+        return self._core.failure
+
+    @property
+    def waited_for(self) -> bool:
+        return self.waiter is not None
+
+    @property
+    def ended(self) -> bool:
+        core = self._core
+        return (
+            self.transport is None
+            or core.state == CLOSED
+            or core.close_received is not None
+            or core.failure is not None
+        )
+
+    @property
+    def queued(self) -> int:
+        return len(self._queue)
+
+    # ---- what the subclass provides
+
+    def _recv_within(self, timeout: float) -> Coroutine[Any, Any, str | bytes]:
+        raise NotImplementedError
+
+    def _send_slowly(
+        self, data: Any, encoding: str | None, *, compress: bool | None = None
+    ) -> Coroutine[Any, Any, None]:
+        raise NotImplementedError
+
+    def _pong_received(self, payload: bytes) -> None:
+        raise NotImplementedError
+
+    def _state_changed(self) -> None:
+        raise NotImplementedError
+
+    def _closed_error(self) -> BaseException:
+        raise NotImplementedError
+
+    def _iteration_end(self) -> BaseException:
+        raise NotImplementedError
+
+    # ---- the queue
+
+    def take(self, mode: Mode) -> Any:
+        """Take the next item for a receive of this mode: a message, or a pair of data and fin.
+
+        None: nothing now, or this turn's share is used up. :attr:`ENDED`: nothing is left and nothing will come.
+        """
+        if self._turn is not _Turn.IDLE and not self._turn_left and self._queue:
+            return None
+        if mode is Mode.FRAGMENT:
+            self._prepare_fragments()
+        item = self._pop(mode)
+        if item is None:
+            return self.ENDED if self.ended else None
+        if self._turn_left:
+            self._turn_left -= 1
+        if self._turn is _Turn.IDLE and self._queue:
+            self._turn = _Turn.DEFERRED
+            self._turn_left = TURN_MESSAGES
+            self._schedule_turn()
+        if self.read_paused:
+            self._adjust_reading()
+        if mode is Mode.FRAGMENT:
+            return item.data, item.fin if isinstance(item, _Fragment) else True
+        return item.data
+
+    def _append(self, item: _Item) -> None:
+        self.bytes_received += item.size
+        if self._core.close_sent is not None and len(self._queue) >= self._max_queue:
+            # We read on for the peer's Close alone.
+            return
+        self._queued_bytes += item.size
+        self._queue.append(item)
+        self._stalled = False
+
+    def _prepare_fragments(self) -> None:
+        """Make the next message available fragment by fragment."""
+        if not self._queue:
+            if not self._fragments_asked:
+                self._fragments_asked = True
+                self._core.begin_streaming()
+            return
+        first = self._queue[0]
+        if isinstance(first, _Message) and first.ends:
+            self._queue.popleft()
+            bounds = [0, *first.ends, len(first.data)]
+            for index in range(len(bounds) - 2, -1, -1):
+                piece = first.data[bounds[index] : bounds[index + 1]]
+                self._queue.appendleft(_Fragment(piece, _size(piece), index == len(bounds) - 2))
+            self._fragments_asked = True
+
+    def _pop(self, mode: Mode) -> _Item | None:
+        while self._queue:
+            item = self._queue.popleft()
+            self._queued_bytes -= item.size
+            if isinstance(item, _Message):
+                return item
+            if mode is Mode.FRAGMENT or self.streaming:
+                self.streaming = not item.fin
+                if item.fin:
+                    self._fragments_asked = False
+                if mode is Mode.FRAGMENT:
+                    return item
+                # The rest of a message whose iterator was abandoned half-way is of no use to anyone.
+                continue
+            # A recv_streaming() was given up before its first fragment: the message is still owed as a whole.
+            joined = self._join(item)
+            if isinstance(joined, _Message):
+                self._fragments_asked = False
+                return joined
+            self._queued_bytes += joined.size
+            self._queue.appendleft(joined)
+            self._stalled = True
+            return None
+        return None
+
+    def _join(self, item: _Fragment) -> _Item:
+        """Join a fragment with those behind it in the queue: to a message if its last one is there."""
+        pieces = [item.data]
+        size = item.size
+        while not item.fin and self._queue:
+            following = self._queue.popleft()
+            assert isinstance(following, _Fragment)  # a message's fragments are not interrupted (RFC 6455 §5.4)
+            item = following
+            self._queued_bytes -= item.size
+            size += item.size
+            pieces.append(item.data)
+        data = item.data[:0].join(pieces)  # type: ignore[arg-type]  # all str or all bytes
+        return _Message(data, size, ()) if item.fin else _Fragment(data, size, False)
+
+    # ---- turns
+
+    def _run_turn(self) -> None:
+        """Wake the waiting task in place as long as there is something for it, then let all that was written leave."""
+        if self._turn is _Turn.RUNNING:
+            # The handler fed its own connection; the turn that is on the stack goes on with it.
+            return
+        self._turn = _Turn.RUNNING
+        self._turn_left = TURN_MESSAGES
+        try:
+            while self._turn_left and self._wake_due() and self.waiter is not None and self.waiter.wake():
+                pass
+        finally:
+            self._turn = _Turn.IDLE
+            if self._wake_due():
+                # This turn's share is used up: what was written leaves, what waits comes in the next turn of the loop.
+                self._schedule_turn()
+                self._flush(before_close=True)
+                self._adjust_reading()
+            else:
+                self._settle()
+
+    def _wake_due(self) -> bool:
+        return self.waiter is not None and self.waiter.is_wakeable() and (self._due or self.ended)
+
+    @property
+    def _due(self) -> bool:
+        return bool(self._queue) and not self._stalled
+
+    def _schedule_turn(self) -> None:
+        if not self._turn_scheduled:
+            self._turn_scheduled = True
+            self.loop.call_soon(self.run_scheduled_turn)
+
+    # ---- output
+
+    def _send_now(self, data: object) -> bool:
+        """Send exactly str or bytes with nothing in the way; tell whether it was sent."""
+        if self.write_paused or self.sending_fragments or self.transport is None or self._core.close_sent is not None:
+            return False
+        kind = type(data)
+        try:
+            if kind is str:
+                self._core.send_text(data)  # type: ignore[arg-type]
+            elif kind is bytes:
+                self._core.send_binary(data)  # type: ignore[arg-type]
+            else:
+                return False
+        except (UnicodeEncodeError, ConnectionError):
+            return False
+        self._count_sent(data, True)
+        return True
+
+    def _count_sent(self, data: Any, fin: bool) -> None:
+        self.messages_sent += fin
+        self.bytes_sent += _size(data)
+
+    def _leave_or_wait(self) -> None:
+        """Outside a turn, what was written leaves now; inside, at the turn's end or when it grows large."""
+        if self._turn is _Turn.IDLE:
+            self._settle()
+        elif self._core.pending_output() > CORK_LIMIT:
+            self._flush(before_close=True)
+
+    def _settle(self) -> None:
+        """Let everything leave, a pending Close last, then tell the subclass what changed."""
+        self._flush(before_close=False)
+        self._adjust_reading()
+        core = self._core
+        now = (core.state, core.close_received is not None, core.failure is not None)
+        if now != self._reported:
+            self._reported = now
+            self._state_changed()
+
+    def _flush(self, *, before_close: bool) -> None:
+        output = self._core.take_output_before_close() if before_close else self._core.data_to_send()
+        if output and self.transport is not None:
+            self.transport.write(output)
+
+    def _adjust_reading(self) -> None:
+        """Stop reading while more waits than the limits allow, go on once half of it is gone."""
+        if self.transport is None:
+            return
+        count, size = len(self._queue), self._queued_bytes
+        full = count >= self._max_queue or size >= self._max_queued_bytes
+        low = count <= self._max_queue // 2 and size <= self._max_queued_bytes // 2
+        wanted = self.ended or self._core.close_sent is not None  # to see the peer's Close, and its FIN after that
+        pause = (self._frames_paused or full or (self.read_paused and not low)) and not wanted
+        if pause != self.read_paused:
+            self.read_paused = pause
+            if pause:
+                self.transport.pause_reading()
+            else:
+                self.transport.resume_reading()
+
+
+def _size(data: str | bytes | Buffer) -> int:
+    """Return the payload bytes of a message: the length of its UTF-8 for text."""
+    if isinstance(data, str):
+        return len(data) if data.isascii() else len(data.encode("utf-8"))
+    return data.nbytes if isinstance(data, memoryview) else len(data)  # type: ignore[arg-type]

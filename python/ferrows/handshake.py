@@ -1,0 +1,154 @@
+"""Handshake: whether a request may become a WebSocket connection, and the answer to it (RFC 6455 §4.2)."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from .exceptions import BadRequest, Forbidden, UpgradeRequired
+from .extensions import DeflateParameters, negotiate_deflate, parse_extensions
+from .headers import parse_list
+
+if TYPE_CHECKING:
+    from .config import WebsocketSettings
+    from .request import Request
+
+__all__ = ["SAME_ORIGIN", "Handshake", "accept", "accept_value"]
+
+SAME_ORIGIN: Final = "same"
+"""Stands in ``origins`` for the host that the request itself names."""
+
+_GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+_TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Handshake:
+    """An accepted opening handshake: the whole 101 head to send, and what was agreed in it."""
+
+    response: bytes
+    subprotocol: str | None
+    deflate: DeflateParameters | None
+
+
+def accept(request: Request, subprotocols: Sequence[str] | None, settings: WebsocketSettings) -> Handshake:
+    """Accept an opening handshake, or say with which status it is refused.
+
+    ``subprotocols`` are the server's, in order of preference; without one in common the connection goes on without any.
+    Raises UpgradeRequired (426) for a request that asks for no WebSocket or for another version of it, Forbidden (403)
+    for an origin that ``settings.origins`` does not name, BadRequest (400) for the rest. A request without ``Origin``
+    does not come from a page, so the list does not concern it (RFC 6455 §10.2).
+    """
+    headers = request.headers
+    # RFC 9110 §7.8: an HTTP/1.0 request's Upgrade is ignored, and Upgrade counts only with its connection option.
+    if (
+        request.version == "1.0"
+        or "websocket" not in _options(headers.combined("upgrade"))
+        or "upgrade" not in _options(headers.combined("connection"))
+    ):
+        raise _upgrade_required("this resource speaks the WebSocket protocol only")
+    # §4.2.1 1: a GET request.
+    if request.method != "GET":
+        raise BadRequest(f"opening handshake with {request.method}, permitted: GET")
+    if request.body:
+        raise BadRequest("a websocket upgrade with a body")
+    # §4.4: without a version in common the answer MUST name those that would do.
+    if headers.combined("sec-websocket-version") != "13":
+        raise _upgrade_required("the WebSocket version supported is 13")
+
+    key = _checked_key(headers.getall("sec-websocket-key"))
+    _check_origin(headers.getall("origin"), request.host, settings.origins)
+    subprotocol = _choose(headers.getall("sec-websocket-protocol"), subprotocols)
+    lines = [
+        "HTTP/1.1 101 Switching Protocols",
+        "Upgrade: websocket",
+        "Connection: Upgrade",
+        f"Sec-WebSocket-Accept: {accept_value(key)}",
+    ]
+    if subprotocol is not None:
+        lines.append(f"Sec-WebSocket-Protocol: {subprotocol}")
+    deflate = None
+    if "sec-websocket-extensions" in headers:
+        offers = parse_extensions(headers.combined("sec-websocket-extensions"))
+        agreed = negotiate_deflate(offers, settings.deflate)
+        if agreed is not None:
+            deflate, element = agreed
+            lines.append(f"Sec-WebSocket-Extensions: {element}")
+    return Handshake("\r\n".join([*lines, "", ""]).encode("ascii"), subprotocol, deflate)
+
+
+def accept_value(key: str) -> str:
+    """Return the ``Sec-WebSocket-Accept`` for a key (§4.2.2 5.4)."""
+    digest = hashlib.sha1(key.encode("ascii") + _GUID, usedforsecurity=False).digest()
+    return base64.b64encode(digest).decode("ascii")
+
+
+def _options(value: str) -> list[str]:
+    return [option.lower() for option in parse_list(value)]
+
+
+def _upgrade_required(message: str) -> UpgradeRequired:
+    return UpgradeRequired(message, headers={"Upgrade": "websocket", "Sec-WebSocket-Version": "13"})
+
+
+def _checked_key(values: list[str]) -> str:
+    # §11.3.1: MUST NOT appear more than once. §4.2.1 5: base64 that decodes to 16 bytes.
+    if len(values) != 1:
+        raise BadRequest(f"{len(values)} Sec-WebSocket-Key headers, permitted: 1")
+    try:
+        nonce = base64.b64decode(values[0], validate=True)
+    except (binascii.Error, ValueError):
+        raise BadRequest("Sec-WebSocket-Key is not base64") from None
+    # 24 characters: the padding belongs to it.
+    if len(nonce) != 16 or len(values[0]) != 24:
+        raise BadRequest(f"Sec-WebSocket-Key decodes to {len(nonce)} bytes, permitted: 16")
+    return values[0]
+
+
+_DEFAULT_PORTS: Final = {"http": "80", "https": "443", "ws": "80", "wss": "443"}
+_ORIGIN: Final = re.compile(r"([a-z][a-z0-9+\-.]*+)://(\[[^\]]*+\]|[^:/]*+)(?::([0-9]*+))?")
+
+
+def _check_origin(values: list[str], host: str, origins: Sequence[str] | str | None) -> None:
+    if origins is None or not values:
+        return
+    permitted = (origins,) if isinstance(origins, str) else origins
+    # A browser sends one; what several mean cannot be told.
+    if len(values) == 1:
+        origin = _normalised(values[0])
+        for each in permitted:
+            if _is_same_host(origin, host) if each == SAME_ORIGIN else origin == _normalised(each):
+                return
+    raise Forbidden("origin is not allowed")
+
+
+def _normalised(origin: str) -> str:
+    """Return a serialised origin (RFC 6454 §6.2) in lower case and without its scheme's default port."""
+    lowered = origin.lower()
+    match = _ORIGIN.fullmatch(lowered)
+    if match is None:
+        return lowered
+    scheme, host, port = match.groups()
+    return f"{scheme}://{host}" + (f":{port}" if port and port != _DEFAULT_PORTS.get(scheme) else "")
+
+
+def _is_same_host(origin: str, host: str) -> bool:
+    # The scheme is not compared: behind a proxy that ends TLS, ours is not what the page sees.
+    scheme, separator, authority = origin.partition("://")
+    return bool(separator) and authority != "" and origin == _normalised(f"{scheme}://{host}")
+
+
+def _choose(values: list[str], subprotocols: Sequence[str] | None) -> str | None:
+    if not values:
+        return None
+    # §4.1 10: 1#token. Judged even where the server wants none, so that an answer does not depend on the route.
+    offered = parse_list(",".join(values))
+    if not offered or not all(_TOKEN.fullmatch(name) for name in offered):
+        raise BadRequest("Sec-WebSocket-Protocol is malformed")
+    # §4.2.2 5.5: one of those offered or none at all.
+    return next((name for name in subprotocols or () if name in offered), None)

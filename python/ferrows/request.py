@@ -1,0 +1,345 @@
+"""Request: what a client sent, decoded as far as a handler asks for it."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json as json_module
+import uuid
+from collections.abc import Mapping
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from urllib.parse import parse_qsl
+
+from .cookies import parse_cookies
+from .exceptions import BadRequest
+from .forms import File, decode_text, parse_form
+from .headers import Headers, MultiDict, parse_list, parse_parameters
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from .response import HTTPResponse
+
+__all__ = ["Credentials", "File", "Request"]
+
+_UNSET: Final[Any] = object()
+
+
+class Credentials(NamedTuple):
+    """The ``Authorization`` field: ``token`` is all after the scheme; ``username`` and ``password`` are Basic's."""
+
+    auth_type: str | None
+    token: str | None
+    username: str | None = None
+    password: str | None = None
+
+
+class Request:
+    """One request. Nothing is parsed before it is asked for.
+
+    ``target`` and ``raw_headers`` are as they came and have been validated; ``body`` is whole. ``path`` is still
+    percent-encoded. ``route``, ``match_info`` and ``endpoint`` are the router's, ``ctx`` is the application's.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_args",
+        "_cookies",
+        "_credentials",
+        "_ctx",
+        "_form",
+        "_headers",
+        "_id",
+        "_json",
+        "app",
+        "body",
+        "endpoint",
+        "match_info",
+        "method",
+        "path",
+        "protocol",
+        "query_string",
+        "raw_headers",
+        "responded",
+        "route",
+        "target",
+        "version",
+    )
+
+    def __init__(
+        self,
+        method: str,
+        target: bytes,
+        version: str,
+        raw_headers: list[tuple[bytes, bytes]],
+        protocol: Any = None,
+        app: Any = None,
+    ) -> None:
+        self.method = method
+        self.target = target
+        self.version = version
+        self.raw_headers = raw_headers
+        self.protocol = protocol
+        self.app = app
+        self.body = b""
+        self.path, self.query_string = _split_target(target)
+        self.route: Any = None
+        self.match_info: dict[str, Any] = {}
+        self.endpoint: str | None = None
+        # Whether `respond` was called, so that there is no response left to return.
+        self.responded = False
+        self._headers: Headers | None = None
+        self._args: MultiDict | None = None
+        self._form: tuple[MultiDict, MultiDict] | None = None
+        self._cookies: dict[str, str] | None = None
+        self._credentials: Credentials | None = None
+        self._ctx: SimpleNamespace | None = None
+        self._id: Any = None
+        self._json: Any = _UNSET
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self.method} {self.path}>"
+
+    # ----------------------------------------------------------------------------------------------------------------
+    # The head
+
+    @property
+    def headers(self) -> Headers:
+        if self._headers is None:
+            self._headers = Headers.from_raw(self.raw_headers)
+        return self._headers
+
+    @property
+    def cookies(self) -> dict[str, str]:
+        if self._cookies is None:
+            # HTTP/2 clients split them; one behind a proxy may arrive so.
+            self._cookies = parse_cookies("; ".join(self.headers.getall("cookie")))
+        return self._cookies
+
+    @property
+    def args(self) -> MultiDict:
+        """The query, decoded: ``args.get(name)`` is the first value, ``args.getlist(name)`` every one."""
+        if self._args is None:
+            pairs = parse_qsl(self.query_string, keep_blank_values=True, errors="replace")
+            self._args = MultiDict.from_pairs(pairs)
+        return self._args
+
+    @property
+    def query_args(self) -> list[tuple[str, str]]:
+        """The query, decoded, in the order of the target."""
+        return parse_qsl(self.query_string, keep_blank_values=True, errors="replace")
+
+    @property
+    def content_type(self) -> str:
+        return self.headers.get("content-type", "")
+
+    @property
+    def id(self) -> uuid.UUID | str:
+        """The client's ``X-Request-ID``, as a UUID where it is one; a random UUID where there is none."""
+        if self._id is None:
+            given = self.headers.get("x-request-id")
+            try:
+                self._id = uuid.UUID(given) if given else uuid.uuid4()
+            except ValueError:
+                self._id = given
+        return self._id  # type: ignore[no-any-return]
+
+    @property
+    def credentials(self) -> Credentials:
+        """The ``Authorization`` field in its parts; Basic that cannot be decoded has only its token."""
+        if self._credentials is None:
+            self._credentials = _parse_credentials(self.headers.get("authorization"))
+        return self._credentials
+
+    @property
+    def token(self) -> str | None:
+        return self.credentials.token
+
+    @property
+    def ctx(self) -> SimpleNamespace:
+        if self._ctx is None:
+            self._ctx = SimpleNamespace()
+        return self._ctx
+
+    # ----------------------------------------------------------------------------------------------------------------
+    # Where it came from and where it went
+
+    @property
+    def transport(self) -> asyncio.Transport | None:
+        return None if self.protocol is None else self.protocol.transport
+
+    @property
+    def conn_info(self) -> Any:
+        return None if self.protocol is None else self.protocol.conn_info
+
+    @property
+    def ip(self) -> str:
+        """The peer's address; empty where the connection has none (a Unix socket)."""
+        info = self.conn_info
+        return "" if info is None else info.client_ip
+
+    @property
+    def port(self) -> int:
+        info = self.conn_info
+        return 0 if info is None else info.client_port
+
+    @property
+    def remote_addr(self) -> str:
+        """The client's address: the peer's, since no proxy's word is taken for it."""
+        return self.ip
+
+    @property
+    def scheme(self) -> str:
+        """``http`` or ``ws``, with an ``s`` on TLS."""
+        info = self.conn_info
+        secure = info is not None and info.ssl
+        upgrades = [protocol.lower() for protocol in parse_list(self.headers.combined("upgrade"))]
+        scheme = "ws" if "websocket" in upgrades and self.version != "1.0" else "http"
+        return scheme + "s" if secure else scheme
+
+    @property
+    def host(self) -> str:
+        """The host, and the port where the client names it; empty where an HTTP/1.0 client names none."""
+        # RFC 9112 §3.2.2: a host in the target MUST replace the Host field.
+        if self.target[:1] not in (b"/", b"*"):
+            authority = self.target.partition(b"://")[2]
+            return authority.partition(b"/")[0].partition(b"?")[0].decode("latin-1")
+        return self.headers.get("host", "")
+
+    @property
+    def server_name(self) -> str:
+        """The host without its port."""
+        name, _, _ = _split_port(self.host)
+        return name
+
+    @property
+    def server_port(self) -> int:
+        """The port that the client named, else the scheme's."""
+        _, _, port = _split_port(self.host)
+        return int(port) if port else 443 if self.scheme in ("https", "wss") else 80
+
+    @property
+    def server_path(self) -> str:
+        return self.path
+
+    @property
+    def url(self) -> str:
+        query = f"?{self.query_string}" if self.query_string else ""
+        path = "" if self.path == "*" else self.path
+        return f"{self.scheme}://{self.host}{path}{query}"
+
+    @property
+    def name(self) -> str | None:
+        """The name of the route."""
+        return getattr(self.route, "name", None)
+
+    @property
+    def uri_template(self) -> str | None:
+        """The path of the route, as it was registered."""
+        return getattr(self.route, "path", None)
+
+    # ----------------------------------------------------------------------------------------------------------------
+    # The body
+
+    @property
+    def text(self) -> str:
+        """The body as text, by the charset of its ``Content-Type``, else UTF-8; BadRequest where it is not."""
+        try:
+            _, parameters = parse_parameters(self.content_type)
+            return decode_text(self.body, parameters.get("charset", "utf-8"))
+        except ValueError:
+            raise BadRequest("body is not text in its charset") from None
+
+    @property
+    def json(self) -> Any:
+        """The body as JSON, None where it is empty; BadRequest where it is none."""
+        if self._json is _UNSET:
+            self._json = self.load_json()
+        return self._json
+
+    def load_json(self, loads: Any = json_module.loads) -> Any:
+        """Parse the body with ``loads``."""
+        if not self.body:
+            return None
+        try:
+            return loads(self.body)
+        except (ValueError, RecursionError):
+            raise BadRequest("body is not valid JSON") from None
+
+    @property
+    def form(self) -> MultiDict:
+        """The fields of a form; BadRequest where the body does not follow its ``Content-Type``."""
+        return self._parsed_form()[0]
+
+    @property
+    def files(self) -> MultiDict:
+        """The files of a multipart form, as :class:`File`."""
+        return self._parsed_form()[1]
+
+    def _parsed_form(self) -> tuple[MultiDict, MultiDict]:
+        if self._form is None:
+            self._form = parse_form(self.content_type, self.body)
+        return self._form
+
+    # ----------------------------------------------------------------------------------------------------------------
+    # The answer
+
+    async def respond(
+        self,
+        response: HTTPResponse | None = None,
+        *,
+        status: int = 200,
+        headers: Headers | Mapping[str, str] | None = None,
+        content_type: str | None = None,
+    ) -> HTTPResponse:
+        """Begin a streamed response: ``await response.send(data)`` on what this returns, then ``await response.eof()``.
+
+        The head leaves with the first data. A handler that has called this need return nothing. Raises ServerError
+        where the request has its response already.
+        """
+        from .response import HTTPResponse
+
+        if response is None:
+            response = HTTPResponse(status=status, headers=headers, content_type=content_type)
+        self.protocol.begin_response(self, response)
+        self.responded = True
+        return response
+
+
+def _split_target(target: bytes) -> tuple[str, str]:
+    text = target.decode("latin-1")
+    if text[:1] not in ("/", "*"):
+        # absolute-form (RFC 9112 §3.2.2); an authority alone means the root.
+        _, _, rest = text.partition("://")
+        start = min((at for at in (rest.find("/"), rest.find("?")) if at >= 0), default=len(rest))
+        text = rest[start:]
+        if not text.startswith("/"):
+            text = "/" + text
+    path, _, query = text.partition("?")
+    return path, query
+
+
+def _split_port(host: str) -> tuple[str, str, str]:
+    name, colon, port = host.rpartition(":")
+    # An IPv6 address without a port has colons too, but within its brackets.
+    if not colon or "]" in port:
+        return host, "", ""
+    return name, colon, port
+
+
+def _parse_credentials(value: str | None) -> Credentials:
+    if not value:
+        return Credentials(None, None)
+    scheme, _, token = value.partition(" ")
+    token = token.strip(" ")
+    if not token:
+        # Some clients send the token alone.
+        return Credentials(None, scheme)
+    if scheme.lower() != "basic":
+        return Credentials(scheme, token)
+    try:
+        username, colon, password = base64.b64decode(token, validate=True).decode("utf-8").partition(":")
+    except (binascii.Error, ValueError):
+        return Credentials(scheme, token)
+    return Credentials(scheme, token, username, password) if colon else Credentials(scheme, token)

@@ -1,0 +1,1 @@
+"""The asyncio protocols of a server's connections."""

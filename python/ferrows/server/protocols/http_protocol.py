@@ -1,0 +1,590 @@
+"""``HttpProtocol``: HTTP/1.1 and HTTP/1.0 on one connection, until something else takes it over."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import functools
+import logging
+from typing import Any, Final
+
+from ...exceptions import HTTPException, RequestTimeout, ServerError, ServiceUnavailable
+from ...request import Request
+from ...response import HTTPResponse, ResponseStream
+from ..body import BodyReader
+from ..head import Head, HeadReader, Limits
+from ..writer import ResponseWriter, encode_response, join
+from .base_protocol import FerrowsProtocol
+
+__all__ = ["ConnectionProtocol", "Http3Protocol", "HttpProtocol", "HttpProtocolMixin", "Phase"]
+
+access_logger = logging.getLogger("ferrows.access")
+error_logger = logging.getLogger("ferrows.error")
+
+LINGER_TIMEOUT: Final = 2.0
+"""Seconds for which a client may finish sending what nobody reads, so that a reset does not lose it the answer."""
+
+STALL_TIMEOUT: Final = 30.0
+"""Seconds in which a client must read something of what is waiting for it."""
+
+HALF_CLOSE_GRACE: Final = 0.5
+"""Seconds between two looks at whether a client that sends no more still reads."""
+
+
+PIECE_SIZE: Final = 8192
+"""Bytes of what was read ahead that are worked on at a time."""
+
+
+class Phase(enum.Enum):
+    """What a connection is doing."""
+
+    IDLE = enum.auto()
+    """No byte of the next request has arrived."""
+    HEAD = enum.auto()
+    BODY = enum.auto()
+    HANDLER = enum.auto()
+    """A request is whole and being answered."""
+    CLOSING = enum.auto()
+    """The last response is written; what arrives is dropped."""
+    UPGRADED = enum.auto()
+    """The connection belongs to someone else."""
+
+
+class HttpProtocolMixin:
+    """What the protocols of every version of HTTP have."""
+
+    __slots__ = ()
+
+    request: Request | None
+
+    @property
+    def http(self) -> Any:
+        """The request that is being answered, None in between."""
+        return self.request
+
+    @property
+    def version(self) -> str:
+        """The version of the request that is being answered."""
+        return "1.1" if self.request is None else self.request.version
+
+
+class HttpProtocol(HttpProtocolMixin, FerrowsProtocol):
+    """Reads requests one after the other, has the app answer each, and writes the responses in the same order.
+
+    While a request is being answered at most one chunk is read ahead. The handler of a client that leaves is cancelled.
+    Something that speaks another protocol takes the connection over with :meth:`detach`.
+    """
+
+    __slots__ = (
+        "_ahead",
+        "_body_reader",
+        "_cancelled",
+        "_deadline",
+        "_half_closed",
+        "_half_closed_timer",
+        "_head",
+        "_head_reader",
+        "_limits",
+        "_phase",
+        "_reading_paused",
+        "_since",
+        "_timed_out",
+        "_timer",
+        "_waiting_before",
+        "_writer",
+        "_written",
+        "_written_before",
+        "keep_alive",
+        "request",
+        "state",
+        "upgraded",
+    )
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        app: Any,
+        signal: Any = None,
+        connections: set[Any] | None = None,
+        state: dict[str, Any] | None = None,
+        unix: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(loop, app, signal, connections, unix, **kwargs)
+        self.state = state
+        config = app.config
+        self.request: Request | None = None
+        self.upgraded = False
+        self.keep_alive: bool = config.KEEP_ALIVE
+        self._limits = _limits(
+            config.REQUEST_MAX_TARGET_SIZE, config.REQUEST_MAX_HEADER_SIZE, config.REQUEST_MAX_HEADERS
+        )
+        self._phase = Phase.IDLE
+        self._head_reader: HeadReader | None = None
+        self._body_reader: BodyReader | None = None
+        self._head: Head | None = None
+        self._writer: ResponseWriter | None = None
+        # What arrived after the current request, in pieces.
+        self._ahead: list[bytes] = []
+        self._reading_paused = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._deadline = 0.0
+        self._timed_out = False
+        self._cancelled = False
+        # The client sends no more.
+        self._half_closed = False
+        self._half_closed_timer: asyncio.TimerHandle | None = None
+        self._written = 0
+        self._written_before = 0
+        self._waiting_before = 0
+        self._since = 0.0
+
+    # ----------------------------------------------------------------------------------------------------------------
+    # What asyncio calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Wait for the first request, as long as for a head."""
+        super().connection_made(transport)
+        self._set_deadline(self.app.config.REQUEST_HEAD_TIMEOUT)
+
+    def data_received(self, data: bytes) -> None:
+        """Read a request as far as it has arrived."""
+        if self._more is not None:
+            self._wake_reader()
+        phase = self._phase
+        if phase is Phase.HANDLER:
+            self._ahead += _pieces(data)
+            self._pause_reading()
+        elif phase is Phase.UPGRADED:
+            super().data_received(data)
+        elif phase is not Phase.CLOSING:
+            self._read(data)
+            if self._phase is Phase.HANDLER:
+                self.task = self.loop.create_task(self.connection_task())
+
+    def eof_received(self) -> bool | None:
+        """Take note that the client sends no more: it may still read the response to what it has sent.
+
+        A client that has left looks the same until something is written to it. So the handler goes on for a moment and,
+        while it writes and is not contradicted by a reset, for longer.
+        """
+        self._wake_reader()
+        if self._phase is not Phase.HANDLER or self.conn_info is None or self.conn_info.ssl:
+            return None
+        self._half_closed = True
+        self._watch_half_closed()
+        return True
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Cancel the handler, since nobody is there to answer; never one that the connection was handed over to."""
+        super().connection_lost(exc)
+        self._stop_timers()
+        if not self.upgraded:
+            self._cancel_task()
+        self._head_reader = self._body_reader = None
+        self._ahead = []
+
+    def pause_writing(self) -> None:
+        """Hold the handler back; a client that reads nothing for too long is dropped."""
+        super().pause_writing()
+        if not self.upgraded:
+            self._watch_stall()
+
+    def resume_writing(self) -> None:
+        """Let the handler go on, for as long as it likes now that its response has begun."""
+        super().resume_writing()
+        if self._phase is Phase.HANDLER:
+            self._deadline = 0.0
+
+    # ----------------------------------------------------------------------------------------------------------------
+    # Reading
+
+    def _read(self, data: bytes) -> None:
+        """Read on until a request is whole, the data is used up, or a rule is broken."""
+        try:
+            if self._body_reader is None:
+                data = self._read_head(data)
+            if self._body_reader is not None:
+                if data and not self._body_reader.complete:
+                    data = self._body_reader.receive_data(data)
+                if self._body_reader.complete:
+                    self._begin_request(data)
+        except HTTPException as error:
+            self._reject(error)
+
+    def _read_head(self, data: bytes) -> bytes:
+        """Feed the head; when it is whole, begin the body and return the rest."""
+        if self._head_reader is None:
+            self._head_reader = HeadReader(self._limits)
+            self._since = self.loop.time()
+            if self._phase is Phase.IDLE:
+                self._phase = Phase.HEAD
+                self._set_deadline(self.app.config.REQUEST_HEAD_TIMEOUT)
+        found = self._head_reader.receive_data(data)
+        if found is None:
+            return b""
+        self._head, raw, rest = found
+        self._head_reader = None
+        self._body_reader = BodyReader(self._head, raw, self.app.config.REQUEST_MAX_SIZE, self._limits)
+        if not self._body_reader.complete:
+            self._phase = Phase.BODY
+            self._set_deadline(self.app.config.REQUEST_TIMEOUT)
+            # RFC 9110 §10.1.1: not needed once some of the body is here.
+            if self._head.expect_continue and not rest:
+                self._write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        return rest
+
+    def _begin_request(self, rest: bytes) -> None:
+        head, reader = self._head, self._body_reader
+        assert head is not None and reader is not None
+        self._body_reader = None
+        request = Request(head.method, head.target, head.version, head.headers, self, self.app)
+        request.body = reader.body
+        self.request = request
+        if rest:
+            self._ahead[:0] = _pieces(rest)
+        self._phase = Phase.HANDLER
+        self._set_deadline(self.app.config.RESPONSE_TIMEOUT)
+
+    def _reject(self, error: HTTPException) -> None:
+        """Answer what is no valid request. Where its end is cannot be known, so the connection ends."""
+        self._head_reader = self._body_reader = None
+        self._write_error(error)
+
+    # ----------------------------------------------------------------------------------------------------------------
+    # Answering
+
+    async def connection_task(self) -> None:
+        """Answer the request that is whole, and those that have arrived behind it."""
+        try:
+            while self._phase is Phase.HANDLER:
+                await self._answer()
+                if self._phase is Phase.HANDLER:
+                    self._next_request()
+                if self._phase is Phase.HANDLER:
+                    # Others have their turn: a chunk may hold thousands of small requests.
+                    await asyncio.sleep(0)
+        finally:
+            # The request knows the protocol; without this neither would go before the garbage collector runs.
+            self.task = self.request = None
+
+    async def _answer(self) -> None:
+        request = self.request
+        assert request is not None
+        try:
+            response = await self.app.handle_request(request)
+            if self.upgraded:
+                return
+            await self._finish(request, response)
+        except asyncio.CancelledError:
+            if self.upgraded:
+                raise
+            if not (self.lost or self._timed_out):
+                # Cancelled from outside: the server stops.
+                self._give_up()
+                raise
+            self._answer_error(ServiceUnavailable("the response took too long"))
+        except Exception:
+            if self.upgraded:
+                # Nobody is left to answer for the connection.
+                self.abort()
+                error_logger.exception("%s %s failed after its upgrade", request.method, request.path)
+                return
+            if not self.lost:
+                error_logger.exception("%s %s failed", request.method, request.path)
+            self._answer_error(ServerError())
+
+    async def _finish(self, request: Request, response: Any) -> None:
+        """Write what the app returned, or end what it has streamed."""
+        writer = self._writer
+        if writer is not None and response is not None and response is not writer.response:
+            if writer.started:
+                raise ServerError("a second response to one request")
+            # The handler failed, or changed its mind, before anything of its stream was sent.
+            writer.response.sink = None
+            self._writer = writer = None
+        if writer is None and isinstance(response, ResponseStream):
+            self.begin_response(request, response)
+            writer = self._writer
+        if writer is not None:
+            if isinstance(writer.response, ResponseStream) and not writer.started:
+                await writer.response.run()
+            await writer.response.eof()
+            self.keep_alive = writer.keep_alive
+            self._log_access(writer.response.status, writer.bytes_sent)
+        elif isinstance(response, HTTPResponse):
+            head, body, self.keep_alive = encode_response(
+                response, request.method, request.version, self._may_keep_alive()
+            )
+            for piece in join(head, body):
+                self._write(piece)
+            self._log_access(response.status, len(body))
+            await self.drain()
+        else:
+            raise ServerError(f"handler returned {type(response).__name__}, permitted: HTTPResponse")
+
+    def begin_response(self, request: Request, response: HTTPResponse) -> None:
+        """Bind a response that is to be streamed; ServerError where the request has one already."""
+        if request is not self.request or self._writer is not None or self.upgraded:
+            raise ServerError("a second response to one request")
+        self._writer = ResponseWriter(self, response, request.method, request.version, self._may_keep_alive())
+        response.sink = self._writer
+
+    def write_response(self, data: bytes) -> None:
+        """Write a piece of a streamed response; from now on the handler may take its time."""
+        if not self._paused:
+            self._deadline = 0.0
+        self._write(data)
+
+    def _next_request(self) -> None:
+        """Leave the request that is answered behind and go on with what has arrived, if anything."""
+        client_stays = self._head is not None and self._head.keep_alive
+        self.request = self._head = self._writer = None
+        if not self.keep_alive:
+            self._end(linger=client_stays or bool(self._ahead) or self._reading_paused)
+            return
+        self._phase = Phase.IDLE
+        self._set_deadline(self.app.config.KEEP_ALIVE_TIMEOUT)
+        while self._ahead and self._phase is not Phase.HANDLER and self._phase is not Phase.CLOSING:
+            self._read(self._ahead.pop(0))
+        if not self._ahead:
+            self._resume_reading()
+        if self._half_closed and self._phase is not Phase.HANDLER:
+            self._end(linger=False)
+
+    def _answer_error(self, error: HTTPException) -> None:
+        """Answer where the app has not, unless a response has begun: then only the end of the connection can tell."""
+        if self.lost:
+            # The status that nginx logs for a client that left.
+            self._log_access(499, 0)
+            self._phase = Phase.CLOSING
+        elif self._writer is not None and self._writer.started:
+            self._log_access(self._writer.response.status, self._writer.bytes_sent)
+            self._give_up()
+        else:
+            self._write_error(error)
+
+    def _write_error(self, error: HTTPException) -> None:
+        response = HTTPResponse(f"{error.message}\n", error.status_code, error.headers, "text/plain; charset=utf-8")
+        method = "GET" if self._head is None else self._head.method
+        head, body, _ = encode_response(response, method, "1.1", False)
+        self._write(head + body)
+        self._log_access(error.status_code, len(body))
+        self._end(linger=True)
+
+    def _may_keep_alive(self) -> bool:
+        head = self._head
+        stopped = self.signal is not None and getattr(self.signal, "stopped", False)
+        return head is not None and head.keep_alive and self.keep_alive and not stopped
+
+    # ----------------------------------------------------------------------------------------------------------------
+    # Handing over, ending
+
+    def detach(self) -> bytes:
+        """Give the connection away: stop reading HTTP on it and return every byte that arrived after the current head.
+
+        From here on what the transport calls is the business of whoever took it; its handler is never cancelled.
+        """
+        self._phase = Phase.UPGRADED
+        self.upgraded = True
+        self._stop_timers()
+        ahead, self._ahead = self._ahead, []
+        self._head = None
+        self._resume_reading()
+        return b"".join(ahead)
+
+    def close(self, timeout: float | None = None) -> None:
+        """Close once everything is written."""
+        if not self.upgraded:
+            self._stop_timers()
+            self._phase = Phase.CLOSING
+        super().close(timeout)
+
+    def close_if_idle(self) -> bool:
+        """Close the connection unless a request is being received or answered; tell whether it was closed."""
+        if self._phase is not Phase.IDLE:
+            return False
+        self.close()
+        return True
+
+    def shutdown(self, code: int = 1001) -> None:
+        """Begin an orderly end: now where no request is under way, else with the response to it."""
+        if not self.close_if_idle():
+            self.keep_alive = False
+
+    def _give_up(self) -> None:
+        """End without an orderly last word, so that a response that was begun does not look whole."""
+        self._phase = Phase.CLOSING
+        self._stop_timers()
+        self.abort()
+
+    def _end(self, *, linger: bool) -> None:
+        """Close after the last response (RFC 9112 §9.6).
+
+        Closing with unread data makes the kernel send a reset, and a reset may take the response from the client; so,
+        where that may be, only our direction is closed, and what the client still sends is dropped for a while.
+        """
+        transport = self.transport
+        if transport is None or self.lost or self._phase is Phase.CLOSING:
+            return
+        self._phase = Phase.CLOSING
+        self._ahead = []
+        self._waiting_before = transport.get_write_buffer_size()
+        if linger and not self._half_closed and not transport.is_closing() and transport.can_write_eof():
+            self._resume_reading()
+            transport.write_eof()
+            self._set_deadline(LINGER_TIMEOUT)
+        else:
+            transport.close()
+            self._set_deadline(STALL_TIMEOUT)
+
+    # ----------------------------------------------------------------------------------------------------------------
+    # Time
+
+    def _set_deadline(self, seconds: float) -> None:
+        """Let :meth:`check_timeouts` run after ``seconds``.
+
+        A timer that fires too early is left to fire: it is set anew then, which costs less than to replace it at each
+        phase of each request.
+        """
+        self._deadline = deadline = self.loop.time() + seconds
+        timer = self._timer
+        if timer is None or timer.when() > deadline:
+            if timer is not None:
+                timer.cancel()
+            self._timer = self.loop.call_at(deadline, self.check_timeouts)
+
+    def check_timeouts(self) -> None:
+        """End the phase whose time is over."""
+        self._timer = None
+        if not self._deadline or self.lost:
+            return
+        if self.loop.time() < self._deadline:
+            self._timer = self.loop.call_at(self._deadline, self.check_timeouts)
+        elif self._phase is Phase.IDLE:
+            self._end(linger=False)
+        elif self._phase is Phase.HEAD:
+            self._reject(RequestTimeout("the head took too long"))
+        elif self._phase is Phase.BODY:
+            self._reject(RequestTimeout("the body took too long"))
+        elif self._phase is Phase.HANDLER:
+            self._check_handler()
+        elif self._phase is Phase.CLOSING:
+            self._check_closing()
+
+    def _check_handler(self) -> None:
+        assert self.transport is not None
+        if self._paused:
+            if self.transport.get_write_buffer_size() < self._waiting_before:
+                self._watch_stall()
+            else:
+                self._give_up()
+        elif self._writer is None or not self._writer.started:
+            self._timed_out = True
+            self._cancel_task()
+
+    def _check_closing(self) -> None:
+        assert self.transport is not None
+        if 0 < self.transport.get_write_buffer_size() < self._waiting_before:
+            self._watch_stall()
+        else:
+            self.abort()
+
+    def _watch_stall(self) -> None:
+        assert self.transport is not None
+        self._waiting_before = self.transport.get_write_buffer_size()
+        self._set_deadline(STALL_TIMEOUT)
+
+    def _watch_half_closed(self) -> None:
+        self._written_before = self._written
+        self._half_closed_timer = self.loop.call_later(HALF_CLOSE_GRACE, self._check_half_closed)
+
+    def _check_half_closed(self) -> None:
+        self._half_closed_timer = None
+        if self._phase is Phase.HANDLER and not self.lost:
+            if self._written > self._written_before:
+                self._watch_half_closed()
+            else:
+                self.abort()
+
+    def _stop_timers(self) -> None:
+        self._deadline = 0.0
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._half_closed_timer is not None:
+            self._half_closed_timer.cancel()
+            self._half_closed_timer = None
+
+    def _cancel_task(self) -> None:
+        # Once: a second one would cut the handler's cleaning up.
+        if self.task is not None and not self._cancelled:
+            self._cancelled = True
+            self.task.cancel()
+
+    # ----------------------------------------------------------------------------------------------------------------
+    # Transport and log
+
+    def _write(self, data: bytes) -> None:
+        if self.transport is not None and not self.lost:
+            self._written += len(data)
+            self.transport.write(data)
+
+    def _pause_reading(self) -> None:
+        if not self._reading_paused and self.transport is not None:
+            self._reading_paused = True
+            self.transport.pause_reading()
+
+    def _resume_reading(self) -> None:
+        if self._reading_paused and self.transport is not None:
+            self._reading_paused = False
+            if not self.transport.is_closing():
+                self.transport.resume_reading()
+
+    def _log_access(self, status: int, size: int) -> None:
+        if not self.app.config.ACCESS_LOG or not access_logger.isEnabledFor(logging.INFO):
+            return
+        head = self._head
+        line = "-" if head is None else f"{head.method} {head.target.decode('latin-1')} HTTP/{head.version}"
+        peer = self.conn_info.client_ip if self.conn_info is not None else ""
+        duration = self.loop.time() - self._since
+        access_logger.info('%s "%s" %d %d %.4f s', peer or "-", line, status, size, duration)
+
+
+# The same for every connection of an app, so they share it.
+_limits = functools.lru_cache(maxsize=16)(Limits)
+
+
+def _pieces(data: bytes) -> list[bytes]:
+    """Cut what was read into pieces.
+
+    The rest of a piece is copied for each request in it, so with large ones the cost of many small requests would grow
+    with the square of their number.
+    """
+    if len(data) <= PIECE_SIZE:
+        return [data]
+    return [data[at : at + PIECE_SIZE] for at in range(0, len(data), PIECE_SIZE)]
+
+
+class ConnectionProtocol:
+    """What a protocol of many streams on one connection would build on; a name of the reference, empty here."""
+
+
+class Http3Protocol(HttpProtocolMixin, ConnectionProtocol):
+    """HTTP/3, which needs QUIC."""
+
+    def __init__(self, *args: Any, app: Any = None, **kwargs: Any) -> None:
+        """Raise ServerError: the dependency is missing."""
+        raise ServerError("HTTP/3 needs the package aioquic, and ferrows does not speak it yet")
+
+    @property
+    def version(self) -> str:
+        return "3"
+
+    @property
+    def connection(self) -> Any:
+        """The QUIC connection."""
+        return None
+
+    def quic_event_received(self, event: Any) -> None:
+        """Take an event of the QUIC connection."""

@@ -1,0 +1,189 @@
+"""``WebSocketProtocol``: HTTP/1.1 that can become a WebSocket connection."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from ...config import WebsocketSettings
+from ...handshake import accept
+from ...websocket import Websocket
+from ..keepalive import Keepalive
+from .http_protocol import HttpProtocol
+
+if TYPE_CHECKING:
+    from ...request import Request
+
+__all__ = ["WebSocketProtocol"]
+
+access_logger = logging.getLogger("ferrows.access")
+
+
+class WebSocketProtocol(HttpProtocol):
+    """The protocol of a server's connections.
+
+    After the opening handshake the transport feeds the codec directly: :attr:`data_received` is then the codec's own
+    method, with no Python frame between (see :meth:`websocket_handshake`).
+
+    The keyword arguments are the settings for connections whose route has none of its own. Times are in seconds,
+    sizes in bytes.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        websocket_timeout: float = 10.0,
+        websocket_max_size: int | None = None,
+        websocket_ping_interval: float | None = 20.0,
+        websocket_ping_timeout: float | None = 20.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.websocket: Websocket | None = None
+        self.websocket_timeout = websocket_timeout
+        self.websocket_max_size = websocket_max_size
+        self.websocket_ping_interval = websocket_ping_interval
+        self.websocket_ping_timeout = websocket_ping_timeout
+        self._websocket_request: Request | None = None
+        self._websocket_since = 0.0
+        self._early = b""
+
+    async def websocket_handshake(self, request: Request, subprotocols: Sequence[str] | None = None) -> Websocket:
+        """Answer the opening handshake (RFC 6455 §4.2.2) and hand the connection over to the codec.
+
+        Returns an object with the methods of :class:`ferrows.Websocket`; a subclass may return another
+        implementation's. Raises BadRequest, UpgradeRequired or Forbidden where the request is none that can be
+        accepted.
+        """
+        settings = self._settings_for(request)
+        handshake = accept(request, subprotocols, settings)
+        transport = self.transport
+        assert transport is not None
+        ws = Websocket(
+            self.loop,
+            transport,
+            max_size=settings.max_size,
+            max_queue=settings.max_queue,
+            deflate=handshake.deflate,
+            subprotocol=handshake.subprotocol,
+            close_timeout=settings.timeout,
+            ping_interval=settings.ping_interval,
+            ping_timeout=settings.ping_timeout,
+        )
+        self._early = self.detach()
+        self.websocket = ws
+        self._websocket_request = request
+        self._websocket_since = perf_counter()
+        Keepalive.of(self.loop).add(ws)
+        transport.write(handshake.response)
+        if self._early:
+            # Frames that came in the same segment as the request wait for the handler to wait for them, so that it can
+            # answer them all even if a Close is among them.
+            self.loop.call_soon(self._hand_over)
+        else:
+            self._hand_over()
+        return ws
+
+    def _hand_over(self) -> None:
+        """Let the transport feed the codec, beginning with what arrived early."""
+        ws, transport = self.websocket, self.transport
+        early, self._early = self._early, b""
+        if ws is None or transport is None or "data_received" in self.__dict__:
+            return
+        # uvloop keeps the bound method that it found when the protocol was set, so it is set again; asyncio looks it up
+        # at each call.
+        self.data_received = ws.receive_data  # type: ignore[method-assign]
+        transport.set_protocol(self)
+        if early:
+            ws.receive_data(early)
+
+    def data_received(self, data: bytes) -> None:
+        """Read HTTP; after the opening handshake the codec's own method takes this one's place."""
+        if self.websocket is None:
+            super().data_received(data)
+        else:
+            self._hand_over()
+            self.websocket.receive_data(data)
+
+    def _settings_for(self, request: Request) -> WebsocketSettings:
+        settings = getattr(request.route, "websocket_settings", None)
+        if settings is not None:
+            return settings  # type: ignore[no-any-return]
+        return WebsocketSettings(
+            timeout=self.websocket_timeout,
+            max_size=self.websocket_max_size,
+            ping_interval=self.websocket_ping_interval,
+            ping_timeout=self.websocket_ping_timeout,
+        )
+
+    def eof_received(self) -> bool | None:
+        """Take note that the peer sends no more; the transport closes itself."""
+        if self.websocket is None:
+            return super().eof_received()
+        self.websocket.receive_eof()
+        return None
+
+    def pause_writing(self) -> None:
+        """Let sends wait: the peer does not read."""
+        super().pause_writing()
+        if self.websocket is not None:
+            self.websocket.pause_writing()
+
+    def resume_writing(self) -> None:
+        """Let sends go on."""
+        super().resume_writing()
+        if self.websocket is not None:
+            self.websocket.resume_writing()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """End the WebSocket, if it has not ended by a closing handshake, and log how it went."""
+        ws = self.websocket
+        if ws is not None:
+            ws.lose_transport()
+            self._log_end(ws)
+            # A bound method of ws, which would keep protocol and ws alive in a cycle.
+            self.__dict__.pop("data_received", None)
+        super().connection_lost(exc)
+
+    def close(self, timeout: float | None = None) -> None:
+        """Close the connection: a WebSocket by the closing handshake, with 1001."""
+        if self.websocket is None:
+            super().close(timeout)
+        else:
+            self.websocket.end_connection(1001)
+
+    def close_if_idle(self) -> bool:
+        """Close the connection unless a request or a WebSocket is under way; tell whether it was closed."""
+        return False if self.websocket is not None else super().close_if_idle()
+
+    def shutdown(self, code: int = 1001) -> None:
+        """Begin an orderly end; ``code`` is what a WebSocket's Close carries."""
+        if self.websocket is None:
+            super().shutdown(code)
+        else:
+            self.websocket.end_connection(code)
+
+    @staticmethod
+    def sanic_request_to_ws_request(request: Request) -> Request:
+        """Return the request itself: the handshake reads it as it is. Kept for code written for Sanic."""
+        return request
+
+    def _log_end(self, ws: Websocket) -> None:
+        request = self._websocket_request
+        if request is None or not self.app.config.ACCESS_LOG or not access_logger.isEnabledFor(logging.INFO):
+            return
+        access_logger.info(
+            "%s WebSocket %s closed %d by %s%s after %.3f s, in %d messages %d bytes, out %d messages %d bytes",
+            request.ip,
+            request.path,
+            ws.close_code or 1006,
+            ws.closed_by,
+            f" ({ws.close_reason!r})" if ws.close_reason else "",
+            perf_counter() - self._websocket_since,
+            ws.messages_received,
+            ws.bytes_received,
+            ws.messages_sent,
+            ws.bytes_sent,
+        )

@@ -1,0 +1,135 @@
+"""Listening sockets: TCP and Unix."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import socket
+import stat
+from contextlib import suppress
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+__all__ = ["bind_socket", "bind_unix_socket", "configure_socket", "remove_unix_socket"]
+
+
+def bind_socket(host: str, port: int, backlog: int = 100, *, reuse_port: bool = False) -> socket.socket:
+    """Make a listening TCP socket.
+
+    ``host`` is an IPv4 or IPv6 address or a hostname, of which the first address is taken; port 0 takes a free one.
+    OSError where the address cannot be resolved or bound; its text names the address.
+    """
+    family, address = _resolve(host, port)
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if os.name == "posix":
+            # Elsewhere it would let another process take the port over.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if reuse_port:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.bind(address)
+        sock.listen(backlog)
+        sock.setblocking(False)
+    except OSError as error:
+        sock.close()
+        raise OSError(error.errno, f"{error.strerror}: {_authority(host, port)}") from None
+    return sock
+
+
+def bind_unix_socket(path: str | os.PathLike[str], mode: int = 0o666, backlog: int = 100) -> socket.socket:
+    """Make a listening Unix socket with the permissions ``mode``.
+
+    A socket that nobody listens on any more is replaced, in one step, so that clients never find nothing. OSError with
+    EADDRINUSE where somebody does; FileExistsError where the path is no socket; FileNotFoundError without its folder.
+    """
+    location = Path(os.path.abspath(path))
+    if not location.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "folder of the socket does not exist", str(location.parent))
+    if not _is_socket(location) and os.path.lexists(location):
+        raise FileExistsError(errno.EEXIST, "what exists is not a socket", str(location))
+    if _is_alive(location):
+        raise OSError(errno.EADDRINUSE, f"a server listens on the Unix socket {location} already")
+    temporary = f"{location}.{secrets.token_hex(4)}"
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.bind(temporary)
+        os.chmod(temporary, mode)
+        # It listens before it has its name, so that nobody is refused in between.
+        sock.listen(backlog)
+        sock.setblocking(False)
+        os.rename(temporary, location)
+    except BaseException:
+        sock.close()
+        with suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+    return sock
+
+
+def configure_socket(server_settings: dict[str, Any]) -> socket.socket:
+    """Return the listening socket that settings ask for, and leave it in them as ``sock``.
+
+    Reads ``sock``, else ``unix``, else ``host`` and ``port``, and ``backlog``; the address is then taken out.
+    """
+    sock: socket.socket | None = server_settings.get("sock")
+    backlog = server_settings.get("backlog", 100)
+    if sock is None and server_settings.get("unix"):
+        server_settings["unix"] = os.path.abspath(server_settings["unix"])
+        sock = bind_unix_socket(server_settings["unix"], backlog=backlog)
+    elif sock is None:
+        sock = bind_socket(
+            server_settings.get("host") or "127.0.0.1",
+            server_settings.get("port") or 0,
+            backlog,
+            reuse_port=bool(server_settings.get("reuse_port")),
+        )
+    server_settings.update(sock=sock, host=None, port=None)
+    return sock
+
+
+def remove_unix_socket(path: str | os.PathLike[str] | None) -> None:
+    """Remove a Unix socket at the end of its server, unless it is gone or another server has it by now."""
+    if not path:
+        return
+    location = Path(path)
+    if _is_socket(location) and not _is_alive(location):
+        location.unlink(missing_ok=True)
+
+
+def _resolve(host: str, port: int) -> tuple[socket.AddressFamily, Any]:
+    try:
+        version = ip_address(host).version
+    except ValueError:
+        try:
+            family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        except socket.gaierror as error:
+            raise OSError(error.errno, f"{error.strerror}: {_authority(host, port)}") from None
+        return family, address
+    return (socket.AF_INET6 if version == 6 else socket.AF_INET), (host, port)
+
+
+def _authority(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _is_socket(path: Path) -> bool:
+    try:
+        return stat.S_ISSOCK(path.lstat().st_mode)
+    except FileNotFoundError:
+        return False
+
+
+def _is_alive(path: Path) -> bool:
+    """Whether somebody listens; asking with a connection is the only way to know."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1)
+        try:
+            probe.connect(str(path))
+        except (ConnectionRefusedError, FileNotFoundError):
+            return False
+        except OSError:
+            # A full backlog (EAGAIN) or a refusal by permissions: somebody is there.
+            return True
+        return True

@@ -1,0 +1,186 @@
+"""Writer: a response as octets (RFC 9112 §4, §6, §7), whole or as it is made."""
+
+from __future__ import annotations
+
+import time
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Final
+
+from ..exceptions import RequestCancelled, ServerError
+from ..headers import parse_list
+
+if TYPE_CHECKING:
+    from ..response import HTTPResponse
+
+__all__ = ["ResponseWriter", "encode_response"]
+
+_STATUS_LINES: Final = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus}
+
+# What the server writes itself. Date may be the application's.
+_OURS: Final = frozenset({"content-length", "transfer-encoding", "connection"})
+
+# Up to this size a body is joined to its head, so that both leave in one system call.
+_JOIN: Final = 65536
+
+
+def encode_response(response: HTTPResponse, method: str, version: str, keep_alive: bool) -> tuple[bytes, bytes, bool]:
+    """Return the head of a response to ``method``, its body, and whether the connection goes on after it."""
+    body = response.body if _has_content(response.status) else b""
+    length: str | None = str(len(body))
+    if method == "HEAD" and not body:
+        # A handler of HEAD alone may know the length without making the content.
+        length = response.headers.get("content-length", length)
+    if not _has_content(response.status):
+        # RFC 9110 §8.6: MUST NOT be sent with 204; with 304 it would be that of the content left out.
+        length = "0" if response.status == 205 else None
+    framing = "" if length is None else f"Content-Length: {length}\r\n"
+    head, keep_alive = _encode_head(response, framing, version, keep_alive)
+    return head, b"" if method == "HEAD" else body, keep_alive
+
+
+class ResponseWriter:
+    """Writes one streamed response.
+
+    Chunked in HTTP/1.1, up to the end of the connection in HTTP/1.0, unless its length is declared or known at once.
+    ``keep_alive`` is set right when the head is written. ``protocol`` is the :class:`HttpProtocol`.
+    """
+
+    __slots__ = (
+        "_chunked",
+        "_method",
+        "_protocol",
+        "_remaining",
+        "_version",
+        "bytes_sent",
+        "ended",
+        "keep_alive",
+        "response",
+        "started",
+    )
+
+    def __init__(self, protocol: Any, response: HTTPResponse, method: str, version: str, keep_alive: bool) -> None:
+        self._protocol = protocol
+        self._method = method
+        self._version = version
+        self._chunked = False
+        self._remaining: int | None = None
+        self.response = response
+        self.keep_alive = keep_alive
+        self.started = False
+        self.ended = False
+        self.bytes_sent = 0
+
+    async def send(self, data: bytes, end: bool) -> None:
+        """Write a piece and wait until the transport takes more.
+
+        ServerError for more or less than the ``Content-Length`` that the response declares; RequestCancelled once the
+        client has left.
+        """
+        if self._protocol.lost:
+            raise RequestCancelled("the client has left")
+        pieces = []
+        if not self.started:
+            pieces.append(self._begin(len(data) if end else None))
+        silent = self._method == "HEAD" or not _has_content(self.response.status)
+        if not silent:
+            pieces += self._frame(data, end)
+            self.bytes_sent += len(data)
+        self.ended = end
+        if pieces:
+            self._protocol.write_response(b"".join(pieces))
+        await self._protocol.drain()
+
+    def _begin(self, length: int | None) -> bytes:
+        """Encode the head; ``length`` is the whole body's, if this first piece is the last."""
+        declared = self.response.headers.get("content-length")
+        framing = ""
+        if not _has_content(self.response.status):
+            framing = "Content-Length: 0\r\n" if self.response.status == 205 else ""
+        elif declared is not None:
+            self._remaining = _parse_length(declared)
+            framing = f"Content-Length: {self._remaining}\r\n"
+        elif length is not None:
+            self._remaining = length
+            framing = f"Content-Length: {length}\r\n"
+        elif self._version == "1.0":
+            # RFC 9112 §6.3 8: without a length the end of the connection ends the body.
+            self.keep_alive = False
+        else:
+            self._chunked = True
+            framing = "Transfer-Encoding: chunked\r\n"
+        head, self.keep_alive = _encode_head(self.response, framing, self._version, self.keep_alive)
+        self.started = True
+        return head
+
+    def _frame(self, data: bytes, end: bool) -> list[bytes]:
+        if self._chunked:
+            # An empty chunk would be the last one.
+            pieces = [b"%x\r\n" % len(data), data, b"\r\n"] if data else []
+            return [*pieces, b"0\r\n\r\n"] if end else pieces
+        if self._remaining is not None:
+            if len(data) > self._remaining:
+                raise ServerError(f"response of more than its Content-Length: {len(data) - self._remaining} bytes over")
+            self._remaining -= len(data)
+            if end and self._remaining:
+                raise ServerError(f"response of less than its Content-Length: {self._remaining} bytes missing")
+        return [data] if data else []
+
+
+def join(head: bytes, body: bytes) -> list[bytes]:
+    """Return what is to be written, in as few pieces as is worth the copying."""
+    if not body:
+        return [head]
+    return [head + body] if len(body) <= _JOIN else [head, body]
+
+
+def _has_content(status: int) -> bool:
+    return status not in (204, 205, 304)
+
+
+def _parse_length(value: str) -> int:
+    if not (value.isascii() and value.isdigit()):
+        raise ValueError(f"Content-Length is {value!r}, permitted: digits")
+    return int(value)
+
+
+def _encode_head(response: HTTPResponse, framing: str, version: str, keep_alive: bool) -> tuple[bytes, bool]:
+    status = response.status
+    parts = [_STATUS_LINES.get(status) or f"HTTP/1.1 {status} \r\n"]
+    options: list[str] = []
+    dated = False
+    for name, value in response.fields():
+        lowered = name.lower()
+        if lowered == "connection":
+            options += parse_list(value)
+        elif lowered == "date":
+            dated = True
+        elif lowered == "upgrade" and "upgrade" not in (option.lower() for option in options):
+            # RFC 9110 §7.8: a sender of Upgrade MUST name it in Connection too.
+            options.append("Upgrade")
+        if lowered not in _OURS:
+            parts.append(f"{name}: {value}\r\n")
+    parts.append(framing)
+    if not dated:
+        parts.append(_date_line())
+    if "close" in (option.lower() for option in options):
+        keep_alive = False
+    elif not keep_alive:
+        options.append("close")
+    elif version == "1.0":
+        options.append("keep-alive")
+    if options:
+        parts.append(f"Connection: {', '.join(options)}\r\n")
+    parts.append("\r\n")
+    return "".join(parts).encode("utf-8", "surrogateescape"), keep_alive
+
+
+_date = (0, "")
+
+
+def _date_line() -> str:
+    global _date
+    now = int(time.time())
+    if _date[0] != now:
+        _date = now, f"Date: {formatdate(now, usegmt=True)}\r\n"
+    return _date[1]

@@ -1,0 +1,177 @@
+"""Upgrade: a request on its way to a WebSocket, the handler's run, and the end of both."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Final
+
+from .exceptions import HTTPException, ServerError, WebsocketClosed
+from .log import error_logger
+
+if TYPE_CHECKING:
+    from .app import App
+    from .request import Request
+    from .routing import Route
+
+__all__ = ["Upgrade", "called", "refusable"]
+
+Handler = Callable[..., Any]
+
+_SIGNAL_BEFORE: Final = "websocket.handler.before"
+_SIGNAL_AFTER: Final = "websocket.handler.after"
+_SIGNAL_EXCEPTION: Final = "websocket.handler.exception"
+
+
+class Upgrade:
+    """One request on its way to a WebSocket, its handler, and the end of both."""
+
+    __slots__ = ("app", "request", "route", "ws")
+
+    def __init__(self, app: App, request: Request, route: Route) -> None:
+        self.app = app
+        self.request = request
+        self.route = route
+        # Whatever the protocol's handshake returned; None while the response can still be an HTTP one.
+        self.ws: Any = None
+
+    async def run(self, handler: Handler, values: Mapping[str, Any]) -> None:
+        """Do the opening handshake and run the handler."""
+        request = self.request
+        self.ws = await request.protocol.websocket_handshake(request, self.route.subprotocols)
+        if _SIGNAL_BEFORE in self.app.signal_router:
+            await self.app.signal_router.send(_SIGNAL_BEFORE, {"request": request, "websocket": self.ws})
+        await called(handler, request, self.ws, **values)
+
+    async def refusable(self, handler: Handler, values: Mapping[str, Any]) -> Any:
+        """Run what :func:`refusable` made, which may call ``run``; returns what it answers instead."""
+        token = _upgrade.set(self)
+        try:
+            return await called(handler, self.request, **values)
+        finally:
+            _upgrade.reset(token)
+
+    async def finished(self) -> None:
+        """The handler returned: close with 1000."""
+        await self._notify(_SIGNAL_AFTER)
+        await self._close(1000, "")
+
+    async def failed(self, error: Exception) -> None:
+        """The handler raised: say so once in the log, and close with the code that the exception means."""
+        if isinstance(error, WebsocketClosed):
+            # The peer left while the handler was sending or receiving, and the handler let it be known.
+            await self.finished()
+            return
+        await self._notify(_SIGNAL_EXCEPTION, exception=error)
+        if isinstance(error, HTTPException) and error.status_code < 500:
+            # The 101 is out, so that the status cannot be sent: "policy violation" (RFC 6455 §7.4.1) is the nearest.
+            error_logger.warning("%s refused with %d: %s", self._described(), error.status_code, error.message)
+            await self._close(1008, error.message)
+            return
+        error_logger.error("handler of %s failed", self._described(), exc_info=error)
+        await self._close(1011, "internal error")
+
+    def drop(self) -> None:
+        """The handler was cancelled: end the connection without waiting for anybody."""
+        if self.ws is None:
+            return
+        end_connection = getattr(self.ws, "end_connection", None)
+        if end_connection is not None:
+            end_connection(1001)
+        elif self.request.transport is not None:
+            self.request.transport.close()
+
+    async def _notify(self, event: str, **context: Any) -> None:
+        router = self.app.signal_router
+        if event in router:
+            await router.notify(event, {"request": self.request, "websocket": self.ws, **context})
+
+    async def _close(self, code: int, reason: str) -> None:
+        """Close whatever the handshake returned: by its ``close``, sync or async, else by its transport."""
+        close = getattr(self.ws, "close", None)
+        if close is None:
+            if self.request.transport is not None:
+                self.request.transport.close()
+            return
+        arguments = (code, _shortened(reason))
+        count = _accepted_arguments(getattr(close, "__func__", close), bound=hasattr(close, "__func__"))
+        try:
+            result = close(*arguments[:count])
+            if inspect.isawaitable(result):
+                await result
+        except WebsocketClosed:
+            return
+        except Exception:
+            error_logger.exception("%s could not be closed", self._described())
+
+    def _described(self) -> str:
+        return f"websocket {self.request.path} from {self.request.ip or 'a local peer'}"
+
+
+_upgrade: ContextVar[Upgrade] = ContextVar("ferrows_upgrade")
+
+
+class _PendingWebsocket:
+    """What a decorator in ``apply`` gets for its websocket: there is none before the upgrade."""
+
+    __slots__ = ()
+
+    def __getattr__(self, name: str) -> Any:
+        raise ServerError(
+            f"the connection is not upgraded yet, so that there is no {name!r} of it: to refuse it raise an exception "
+            "or return a response; a decorator that needs the websocket belongs below @app.websocket"
+        )
+
+
+_PENDING: Final = _PendingWebsocket()
+
+
+def refusable(handler: Handler, decorators: Iterable[Callable[[Handler], Handler]]) -> Handler:
+    """Wrap decorators around the upgrade and the handler, so that they can refuse while there is HTTP.
+
+    A decorator's function is called with the request, with a stand-in for the websocket if it takes that too, and with
+    the path parameters as keywords.
+    """
+
+    @functools.wraps(handler)
+    async def upgrade(request: Request, *args: Any, **values: Any) -> None:
+        await _upgrade.get().run(handler, values)
+
+    decorated: Handler = upgrade
+    for decorator in reversed(tuple(decorators)):
+        decorated = decorator(decorated)
+    count = _accepted_arguments(decorated)
+
+    async def call(request: Request, **values: Any) -> Any:
+        return await called(decorated, *(request, _PENDING)[:count], **values)
+
+    return call
+
+
+async def called(function: Handler, *args: Any, **kwargs: Any) -> Any:
+    """Call a function or a coroutine function."""
+    result = function(*args, **kwargs)
+    return await result if inspect.isawaitable(result) else result
+
+
+@functools.lru_cache(maxsize=64)
+def _accepted_arguments(function: Handler, *, bound: bool = False) -> int:
+    """How many of two positional arguments a function takes; of a method's function ``bound`` leaves out the first."""
+    try:
+        signature = inspect.signature(function, follow_wrapped=False)
+    except (TypeError, ValueError):
+        return 2
+    for count in (2, 1):
+        try:
+            signature.bind_partial(*[None] * (count + bound))
+        except TypeError:
+            continue
+        return count
+    return 0
+
+
+def _shortened(reason: str) -> str:
+    """Cut a close reason to what a control frame holds: 123 bytes (RFC 6455 §5.5, §5.5.1)."""
+    return reason.encode("utf-8", "replace")[:123].decode("utf-8", "ignore")

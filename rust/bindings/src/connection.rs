@@ -1,0 +1,141 @@
+//! `Connection`: the sans-I/O machine as Python sees it, for tests, engines and clients.
+
+use crate::convert::{self, Collector};
+use ferrows_core::{Connection as CoreConnection, Error, Role};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+/// A sans-I/O WebSocket connection after its opening handshake (RFC 6455 §5-§7, RFC 7692).
+#[pyclass(module = "ferrows._core")]
+pub struct Connection {
+    core: CoreConnection,
+    inbox: Collector,
+}
+
+#[pymethods]
+impl Connection {
+    #[new]
+    #[pyo3(
+        signature = (*, client=false, max_size=Some(1 << 20), deflate=None),
+        text_signature = "(*, client=False, max_size=1048576, deflate=None)"
+    )]
+    fn new(client: bool, max_size: Option<u64>, deflate: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
+        let role = if client { Role::Client } else { Role::Server };
+        let config = convert::config(role, max_size, deflate)?;
+        Ok(Self { core: CoreConnection::new(config), inbox: Collector::default() })
+    }
+
+    fn receive_data(&mut self, data: &Bound<'_, PyAny>) -> PyResult<()> {
+        convert::with_bytes(data, |data| self.core.receive_data(data, &mut self.inbox))
+    }
+
+    fn receive_eof(&mut self) {
+        self.core.receive_eof();
+    }
+
+    fn events(slf: &Bound<'_, Self>) -> PyResult<Vec<Py<PyAny>>> {
+        let collected = std::mem::take(&mut slf.borrow_mut().inbox.0);
+        collected.into_iter().map(|event| event.into_object(slf.py())).collect()
+    }
+
+    fn stream_next(&mut self) {
+        self.core.begin_streaming(&mut self.inbox);
+    }
+
+    #[pyo3(signature = (data, fin=true, compress=None))]
+    fn send_text(&mut self, py: Python<'_>, data: &str, fin: bool, compress: Option<bool>) -> PyResult<()> {
+        let sent = self.core.send_text(data, fin, compress);
+        self.checked(py, sent)
+    }
+
+    #[pyo3(signature = (data, fin=true, compress=None))]
+    fn send_binary(&mut self, data: &Bound<'_, PyAny>, fin: bool, compress: Option<bool>) -> PyResult<()> {
+        let sent = convert::with_bytes(data, |data| self.core.send_binary(data, fin, compress))?;
+        self.checked(data.py(), sent)
+    }
+
+    #[pyo3(signature = (data=None))]
+    fn send_ping(&mut self, py: Python<'_>, data: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+        let sent = self.control(data, CoreConnection::send_ping)?;
+        self.checked(py, sent)
+    }
+
+    #[pyo3(signature = (data=None))]
+    fn send_pong(&mut self, py: Python<'_>, data: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+        let sent = self.control(data, CoreConnection::send_pong)?;
+        self.checked(py, sent)
+    }
+
+    #[pyo3(signature = (code=Some(1000), reason=""), text_signature = "($self, /, code=1000, reason='')")]
+    fn send_close(&mut self, py: Python<'_>, code: Option<u16>, reason: &str) -> PyResult<()> {
+        let sent = self.core.send_close(code, reason);
+        self.checked(py, sent)
+    }
+
+    #[pyo3(signature = (code, reason=""))]
+    fn fail(&mut self, code: u16, reason: &str) {
+        self.core.fail(code, reason);
+    }
+
+    fn hold_pongs(&mut self, hold: bool) {
+        self.core.hold_pongs(hold);
+    }
+
+    fn data_to_send<'py>(&mut self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        self.core.flush_close();
+        let output = PyBytes::new(py, self.core.output());
+        self.core.clear_output();
+        output
+    }
+
+    #[getter]
+    fn state(&self) -> u8 {
+        self.core.state() as u8
+    }
+
+    #[getter]
+    fn close_sent(&self) -> Option<(u16, &str)> {
+        self.core.close_sent().map(|frame| (frame.code, frame.reason.as_str()))
+    }
+
+    #[getter]
+    fn close_received(&self) -> Option<(u16, &str)> {
+        self.core.close_received().map(|frame| (frame.code, frame.reason.as_str()))
+    }
+
+    #[getter]
+    fn failure(&self) -> Option<(u16, String)> {
+        self.core.failure().map(|error| (error.close_code().unwrap_or(1006), error.to_string()))
+    }
+}
+
+impl Connection {
+    fn control(
+        &mut self,
+        data: Option<&Bound<'_, PyAny>>,
+        send: fn(&mut CoreConnection, &[u8]) -> Result<(), Error>,
+    ) -> PyResult<Result<(), Error>> {
+        match data {
+            None => Ok(send(&mut self.core, &[])),
+            Some(data) => convert::with_bytes(data, |data| send(&mut self.core, data)),
+        }
+    }
+
+    fn checked(&self, py: Python<'_>, sent: Result<(), Error>) -> PyResult<()> {
+        let close = self.core.close_received().or(self.core.close_sent());
+        sent.map_err(|error| convert::caller_error(py, &error, close))
+    }
+}
+
+/// Apply the four-byte masking key to `data` (RFC 6455 §5.3); the same call unmasks.
+#[pyfunction]
+pub fn apply_mask<'py>(data: &Bound<'py, PyAny>, mask: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
+    let key = convert::with_bytes(mask, |key| <[u8; 4]>::try_from(key))?
+        .map_err(|_| PyValueError::new_err("a masking key has 4 bytes"))?;
+    convert::with_bytes(data, |data| {
+        let mut masked = data.to_vec();
+        ferrows_core::apply_mask(&mut masked, key);
+        PyBytes::new(mask.py(), &masked)
+    })
+}

@@ -1,0 +1,28 @@
+//! The extension module `ferrows._core`: a thin layer of pyo3 over `ferrows-core`.
+
+mod connection;
+mod convert;
+mod receive;
+mod stream;
+
+use pyo3::prelude::*;
+
+/// RFC 6455 framing, RFC 7692 compression, and the hot half of a `Websocket`.
+#[pymodule]
+mod _core {
+    #[pymodule_export]
+    use crate::connection::{Connection, apply_mask};
+    #[pymodule_export]
+    use crate::receive::{Receive, Sent};
+    #[pymodule_export]
+    use crate::stream::MessageStream;
+
+    use super::{Bound, PyModule, PyModuleMethods, PyResult};
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("OPEN", ferrows_core::State::Open as u8)?;
+        module.add("CLOSING", ferrows_core::State::Closing as u8)?;
+        module.add("CLOSED", ferrows_core::State::Closed as u8)
+    }
+}

@@ -1,0 +1,328 @@
+//! `Receive` and `Sent`: what `ws.recv()` and `ws.send()` return.
+//!
+//! `Receive` is a coroutine and, while it is suspended, also the future-like object that it yields. asyncio's Task asks
+//! such an object for `_asyncio_future_blocking`, `get_loop()` and `add_done_callback(wakeup, context=)`; the stream calls
+//! that wakeup in place when a message is there. So a message costs no Future, no Handle and no turn of the loop.
+
+use crate::stream::{MessageStream, Taken};
+use pyo3::exceptions::asyncio::CancelledError;
+use pyo3::exceptions::{PyBaseException, PyRuntimeError, PyStopIteration};
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyType;
+
+/// What a [`Receive`] waits for and how it ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// `recv()`: a message, else `WebsocketClosed`.
+    Message,
+    /// `__anext__()`: a message, else `StopAsyncIteration` after a clean end.
+    Iteration,
+    /// One step of `recv_streaming()`: a pair of data and fin, else `WebsocketClosed`.
+    Fragment,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Fresh,
+    Waiting,
+    Done,
+}
+
+/// The awaitable of the next message. It takes the message when it is resumed, not when it is woken: a cancellation
+/// that comes in between loses nothing.
+#[pyclass(module = "ferrows._core")]
+pub struct Receive {
+    stream: Py<MessageStream>,
+    mode: Mode,
+    phase: Phase,
+    /// The task's wakeup and the context to call it in; `None` while running or once it was called.
+    wakeup: Option<(Py<PyAny>, Option<Py<PyAny>>)>,
+    blocking: bool,
+    cancelled: bool,
+}
+
+impl Receive {
+    pub fn new(stream: Py<MessageStream>, mode: Mode) -> Self {
+        Self { stream, mode, phase: Phase::Fresh, wakeup: None, blocking: false, cancelled: false }
+    }
+
+    /// Whether a task waits to be woken.
+    pub fn is_wakeable(&self) -> bool {
+        self.wakeup.is_some()
+    }
+
+    /// Wake the waiting task: in place where no task runs, else in the next turn of the loop. Tells whether it ran.
+    pub fn wake(slf: &Bound<'_, Self>, event_loop: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let py = slf.py();
+        let Some((wakeup, context)) = slf.borrow_mut().wakeup.take() else {
+            return Ok(false);
+        };
+        if current_task(event_loop)?.is_none() {
+            match context {
+                Some(context) => context.call_method1(py, intern!(py, "run"), (wakeup, slf))?,
+                None => wakeup.call1(py, (slf,))?,
+            };
+            return Ok(true);
+        }
+        // A task that feeds its own connection cannot be left half-way for another one.
+        schedule(event_loop, &wakeup, context.as_ref(), slf)?;
+        Ok(false)
+    }
+
+    fn step(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
+        let py = slf.py();
+        let (stream, mode, phase) = {
+            let this = slf.borrow();
+            (this.stream.clone_ref(py).into_bound(py), this.mode, this.phase)
+        };
+        match phase {
+            Phase::Done => return Err(PyRuntimeError::new_err("cannot await the same receive twice")),
+            Phase::Fresh => {
+                if stream.borrow().is_waited_for() {
+                    slf.borrow_mut().phase = Phase::Done;
+                    return Err(concurrent_receive(py));
+                }
+            }
+            Phase::Waiting => Self::release(slf),
+        }
+        match MessageStream::take(&stream, mode)? {
+            Taken::Item(value) => {
+                slf.borrow_mut().phase = Phase::Done;
+                Err(PyStopIteration::new_err((value,)))
+            }
+            Taken::Ended => {
+                slf.borrow_mut().phase = Phase::Done;
+                let name = match mode {
+                    Mode::Iteration => intern!(py, "_iteration_end"),
+                    Mode::Message | Mode::Fragment => intern!(py, "_closed_error"),
+                };
+                Err(PyErr::from_value(stream.call_method0(name)?))
+            }
+            Taken::Nothing => {
+                {
+                    let mut this = slf.borrow_mut();
+                    this.phase = Phase::Waiting;
+                    this.blocking = true;
+                }
+                stream.borrow_mut().wait_with(slf.clone().unbind());
+                Ok(slf.clone().into_any().unbind())
+            }
+        }
+    }
+
+    /// Give the stream's one place for a waiting receive back.
+    fn release(slf: &Bound<'_, Self>) {
+        let py = slf.py();
+        let stream = {
+            let mut this = slf.borrow_mut();
+            this.wakeup = None;
+            this.stream.clone_ref(py)
+        };
+        stream.borrow_mut(py).stop_waiting(slf);
+    }
+}
+
+#[pymethods]
+impl Receive {
+    fn __await__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    fn __iter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    fn __next__(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
+        Self::step(slf)
+    }
+
+    #[pyo3(signature = (value, /))]
+    fn send(slf: &Bound<'_, Self>, value: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        let _ = value;
+        Self::step(slf)
+    }
+
+    #[pyo3(signature = (typ, val=None, tb=None, /))]
+    fn throw(
+        slf: &Bound<'_, Self>,
+        typ: &Bound<'_, PyAny>,
+        val: Option<&Bound<'_, PyAny>>,
+        tb: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Py<PyAny>> {
+        let _ = tb;
+        Self::close(slf);
+        Err(thrown(typ, val)?)
+    }
+
+    fn close(slf: &Bound<'_, Self>) {
+        Self::release(slf);
+        slf.borrow_mut().phase = Phase::Done;
+    }
+
+    // ---- the protocol between a Task and the future that it waits for ----
+
+    /// `None` unless suspended, so that `asyncio.isfuture()` takes it for what it is elsewhere: a coroutine.
+    #[getter]
+    fn _asyncio_future_blocking(&self) -> Option<bool> {
+        (self.phase == Phase::Waiting).then_some(self.blocking)
+    }
+
+    #[setter(_asyncio_future_blocking)]
+    fn set_blocking(&mut self, blocking: bool) {
+        self.blocking = blocking;
+    }
+
+    fn get_loop(&self, py: Python<'_>) -> Py<PyAny> {
+        self.stream.borrow(py).event_loop(py)
+    }
+
+    #[pyo3(signature = (callback, /, *, context=None))]
+    fn add_done_callback(&mut self, callback: Py<PyAny>, context: Option<Py<PyAny>>) {
+        self.wakeup = Some((callback, context));
+    }
+
+    #[pyo3(signature = (callback, /))]
+    fn remove_done_callback(&mut self, callback: &Bound<'_, PyAny>) -> PyResult<usize> {
+        let held = match &self.wakeup {
+            Some((wakeup, _)) => wakeup.bind(callback.py()).eq(callback)?,
+            None => false,
+        };
+        if held {
+            self.wakeup = None;
+        }
+        Ok(usize::from(held))
+    }
+
+    #[pyo3(signature = (msg=None))]
+    fn cancel(slf: &Bound<'_, Self>, msg: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
+        let _ = msg;
+        let Some((wakeup, context)) = slf.borrow_mut().wakeup.take() else {
+            return Ok(false);
+        };
+        Self::release(slf);
+        slf.borrow_mut().cancelled = true;
+        let event_loop = slf.borrow().get_loop(slf.py()).into_bound(slf.py());
+        schedule(&event_loop, &wakeup, context.as_ref(), slf)?;
+        Ok(true)
+    }
+
+    fn result(&self) -> PyResult<()> {
+        if self.cancelled {
+            return Err(CancelledError::new_err(()));
+        }
+        Ok(())
+    }
+
+    fn done(&self) -> bool {
+        self.wakeup.is_none()
+    }
+
+    fn cancelled(&self) -> bool {
+        self.cancelled
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.stream)?;
+        if let Some((wakeup, context)) = &self.wakeup {
+            visit.call(wakeup)?;
+            visit.call(context)?;
+        }
+        Ok(())
+    }
+
+    fn __clear__(&mut self) {
+        self.wakeup = None;
+    }
+}
+
+/// The awaitable of a `send()` that is done already: awaiting it never suspends.
+#[pyclass(module = "ferrows._core", frozen)]
+pub struct Sent;
+
+impl Sent {
+    /// The one instance.
+    pub fn instance(py: Python<'_>) -> PyResult<Py<PyAny>> {
+        static INSTANCE: PyOnceLock<Py<Sent>> = PyOnceLock::new();
+        Ok(INSTANCE.get_or_try_init(py, || Py::new(py, Self))?.clone_ref(py).into_any())
+    }
+}
+
+#[pymethods]
+#[allow(clippy::unused_self, reason = "the coroutine protocol asks for methods; there is nothing to look at")]
+impl Sent {
+    fn __await__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    fn __iter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    fn __next__(&self) -> Option<Py<PyAny>> {
+        None
+    }
+
+    #[pyo3(signature = (value, /))]
+    fn send(&self, value: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        let _ = value;
+        Err(PyStopIteration::new_err(()))
+    }
+
+    #[pyo3(signature = (typ, val=None, tb=None, /))]
+    fn throw(
+        &self,
+        typ: &Bound<'_, PyAny>,
+        val: Option<&Bound<'_, PyAny>>,
+        tb: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Py<PyAny>> {
+        let _ = tb;
+        Err(thrown(typ, val)?)
+    }
+
+    fn close(&self) {}
+}
+
+/// The exception that the arguments of a coroutine's `throw()` mean.
+fn thrown(typ: &Bound<'_, PyAny>, val: Option<&Bound<'_, PyAny>>) -> PyResult<PyErr> {
+    let given = val
+        .filter(|val| val.is_instance_of::<PyBaseException>())
+        .or_else(|| (!typ.is_instance_of::<PyType>()).then_some(typ));
+    Ok(PyErr::from_value(match given {
+        Some(exception) => exception.clone(),
+        None => match val.filter(|val| !val.is_none()) {
+            Some(argument) => typ.call1((argument,))?,
+            None => typ.call0()?,
+        },
+    }))
+}
+
+fn schedule(
+    event_loop: &Bound<'_, PyAny>,
+    wakeup: &Py<PyAny>,
+    context: Option<&Py<PyAny>>,
+    receive: &Bound<'_, Receive>,
+) -> PyResult<()> {
+    let py = event_loop.py();
+    let options = pyo3::types::PyDict::new(py);
+    if let Some(context) = context {
+        options.set_item(intern!(py, "context"), context)?;
+    }
+    event_loop.call_method(intern!(py, "call_soon"), (wakeup, receive), Some(&options))?;
+    Ok(())
+}
+
+fn current_task<'py>(event_loop: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    static CURRENT_TASK: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    CURRENT_TASK.import(event_loop.py(), "asyncio", "current_task")?.call1((event_loop,))
+}
+
+fn concurrent_receive(py: Python<'_>) -> PyErr {
+    static SERVER_ERROR: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    match SERVER_ERROR.import(py, "ferrows.exceptions", "ServerError") {
+        Ok(class) => PyErr::from_type(class.clone(), ("another task is waiting for a message of this connection",)),
+        Err(error) => error,
+    }
+}

@@ -1,0 +1,789 @@
+//! `MessageStream`: the hot half of a `Websocket`. A core connection, the queue of what arrived, the one task that
+//! waits for it, and the cork that gathers what is sent meanwhile into one write.
+//!
+//! A *turn* is one run over what has arrived: the waiting task is woken in place, works messages off until it waits for
+//! something else or the turn's share is used up, and what it sent leaves as one write.
+//!
+//! Python code is never called while the stream is borrowed: a handler that runs inside `receive_data` may call
+//! anything on its own connection.
+
+use crate::convert;
+use crate::receive::{Mode, Receive, Sent};
+use ferrows_core::{CloseFrame, Connection, Error, Kind, Role, Sink, State};
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// Messages that one connection may work off before other connections get their turn.
+const TURN_MESSAGES: u32 = 256;
+
+/// Corked output beyond this many bytes leaves at once, so that the transport's limits are felt.
+const CORK_LIMIT: usize = 64 * 1024;
+
+/// Something that arrived and waits for the handler.
+enum Item {
+    /// A whole message; `ends` are the byte offsets at which its fragments ended, the last left out.
+    Message { data: Py<PyAny>, size: usize, ends: Box<[u32]> },
+    /// A fragment of a message that is being streamed.
+    Fragment { data: Py<PyAny>, size: usize, fin: bool },
+}
+
+impl Item {
+    fn size(&self) -> usize {
+        match self {
+            Self::Message { size, .. } | Self::Fragment { size, .. } => *size,
+        }
+    }
+}
+
+/// What [`MessageStream::take`] found.
+pub enum Taken {
+    /// A message, or a pair of data and fin.
+    Item(Py<PyAny>),
+    /// Nothing is left and nothing will come.
+    Ended,
+    /// Nothing now, or this turn's share is used up.
+    Nothing,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    /// Sends leave at once.
+    Idle,
+    /// `run_turn` is on the stack and will flush.
+    Running,
+    /// A handler that was woken by something else works the queue off; a scheduled `run_turn` will flush.
+    Deferred,
+}
+
+/// The hot half of a `Websocket`, which is its Python subclass and provides the methods with a leading underscore.
+#[pyclass(subclass, weakref, module = "ferrows._core")]
+#[allow(clippy::struct_excessive_bools, reason = "each is one independent fact of a state that has no fewer")]
+pub struct MessageStream {
+    core: Connection,
+    queue: VecDeque<Item>,
+    queued_bytes: usize,
+    waiter: Option<Py<Receive>>,
+    event_loop: Py<PyAny>,
+    transport: Option<Py<PyAny>>,
+    turn: Turn,
+    turn_left: u32,
+    turn_scheduled: bool,
+    /// The core hands the next message over in fragments, and the last of them was not taken yet.
+    fragments_asked: bool,
+    /// A `recv_streaming()` has taken the first of them.
+    streaming: bool,
+    /// What waits is the beginning of a message that only its end makes deliverable.
+    stalled: bool,
+    write_paused: bool,
+    read_paused: bool,
+    frames_paused: bool,
+    heard: bool,
+    /// The state that `_state_changed()` was last called for.
+    reported: (State, bool, bool),
+    max_queue: usize,
+    max_queued_bytes: usize,
+    /// A message is being sent in fragments: every other one has to wait for its end.
+    #[pyo3(get, set)]
+    sending_fragments: bool,
+    #[pyo3(get)]
+    messages_received: u64,
+    #[pyo3(get)]
+    bytes_received: u64,
+    #[pyo3(get)]
+    messages_sent: u64,
+    #[pyo3(get)]
+    bytes_sent: u64,
+}
+
+#[pymethods]
+impl MessageStream {
+    #[new]
+    #[pyo3(
+        signature = (
+            r#loop, transport, *, max_size=Some(1 << 20), max_queue=Some(32), deflate=None, client=false, **_options
+        ),
+        text_signature = "(loop, transport, *, max_size=1048576, max_queue=32, deflate=None, client=False, **_options)"
+    )]
+    fn new(
+        r#loop: Py<PyAny>,
+        transport: Option<Py<PyAny>>,
+        max_size: Option<u64>,
+        max_queue: Option<usize>,
+        deflate: Option<&Bound<'_, PyAny>>,
+        client: bool,
+        _options: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Self> {
+        let role = if client { Role::Client } else { Role::Server };
+        Ok(Self {
+            core: Connection::new(convert::config(role, max_size, deflate)?),
+            queue: VecDeque::new(),
+            queued_bytes: 0,
+            waiter: None,
+            event_loop: r#loop,
+            transport,
+            turn: Turn::Idle,
+            turn_left: 0,
+            turn_scheduled: false,
+            fragments_asked: false,
+            streaming: false,
+            stalled: false,
+            write_paused: false,
+            read_paused: false,
+            frames_paused: false,
+            heard: false,
+            reported: (State::Open, false, false),
+            max_queue: max_queue.filter(|&limit| limit > 0).unwrap_or(usize::MAX),
+            max_queued_bytes: max_size.and_then(|size| usize::try_from(size).ok()).unwrap_or(usize::MAX),
+            sending_fragments: false,
+            messages_received: 0,
+            bytes_received: 0,
+            messages_sent: 0,
+            bytes_sent: 0,
+        })
+    }
+
+    // ---- from the transport ----
+
+    fn receive_data(slf: &Bound<'_, Self>, data: &Bound<'_, PyAny>) -> PyResult<()> {
+        let mut pongs = Vec::new();
+        let parsed = convert::with_bytes(data, |data| {
+            let this = &mut *slf.borrow_mut();
+            this.heard = true;
+            this.parse(slf.py(), &mut pongs, |core, inbox| core.receive_data(data, inbox))
+        })?;
+        if let Err(panic) = parsed {
+            slf.borrow_mut().core.fail(1011, "internal error");
+            slf.call_method1(intern!(slf.py(), "_panicked"), (panic,))?;
+        }
+        for payload in pongs {
+            slf.call_method1(intern!(slf.py(), "_pong_received"), (PyBytes::new(slf.py(), &payload),))?;
+        }
+        Self::run_turn(slf)
+    }
+
+    fn receive_eof(slf: &Bound<'_, Self>) -> PyResult<()> {
+        slf.borrow_mut().core.receive_eof();
+        Self::run_turn(slf)
+    }
+
+    /// The transport is gone: nothing more arrives and nothing more can be sent.
+    fn lose_transport(slf: &Bound<'_, Self>) -> PyResult<()> {
+        {
+            let mut this = slf.borrow_mut();
+            this.transport = None;
+            this.core.receive_eof();
+        }
+        Self::run_turn(slf)
+    }
+
+    fn pause_writing(&mut self) {
+        self.write_paused = true;
+        self.core.hold_pongs(true);
+    }
+
+    fn resume_writing(slf: &Bound<'_, Self>) -> PyResult<()> {
+        {
+            let mut this = slf.borrow_mut();
+            this.write_paused = false;
+            this.core.hold_pongs(false);
+        }
+        Self::settle(slf)
+    }
+
+    // ---- for the handler ----
+
+    fn __aiter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    fn __anext__(slf: Bound<'_, Self>) -> Receive {
+        Receive::new(slf.unbind(), Mode::Iteration)
+    }
+
+    #[pyo3(signature = (timeout=None))]
+    fn recv(slf: Bound<'_, Self>, timeout: Option<Bound<'_, PyAny>>) -> PyResult<Py<PyAny>> {
+        let py = slf.py();
+        match timeout {
+            None => Ok(Py::new(py, Receive::new(slf.unbind(), Mode::Message))?.into_any()),
+            Some(timeout) => Ok(slf.call_method1(intern!(py, "_recv_within"), (timeout,))?.unbind()),
+        }
+    }
+
+    /// One step of `recv_streaming()`.
+    fn recv_fragment(slf: Bound<'_, Self>) -> Receive {
+        Receive::new(slf.unbind(), Mode::Fragment)
+    }
+
+    /// Up to `limit` whole messages that have arrived, without waiting.
+    fn take_messages(slf: &Bound<'_, Self>, limit: usize) -> PyResult<Vec<Py<PyAny>>> {
+        let mut messages = Vec::new();
+        while messages.len() < limit {
+            let Some(item) = slf.borrow_mut().pop(slf.py(), Mode::Message)? else { break };
+            messages.push(item.into_object(slf.py(), Mode::Message)?);
+        }
+        Self::adjust_reading(slf)?;
+        Ok(messages)
+    }
+
+    #[pyo3(signature = (data, encoding=None, *, compress=None))]
+    fn send(
+        slf: &Bound<'_, Self>,
+        data: &Bound<'_, PyAny>,
+        encoding: Option<&Bound<'_, PyAny>>,
+        compress: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Py<PyAny>> {
+        let py = slf.py();
+        if encoding.is_none() && compress.is_none() && slf.borrow_mut().send_now(data) {
+            Self::leave_or_wait(slf)?;
+            return Sent::instance(py);
+        }
+        // Everything that may wait, fail or take another form than str or bytes.
+        let options = PyDict::new(py);
+        options.set_item(intern!(py, "compress"), compress)?;
+        Ok(slf.call_method(intern!(py, "_send_slowly"), (data, encoding), Some(&options))?.unbind())
+    }
+
+    // ---- for the Python half ----
+
+    /// Send a whole message or a fragment of one, at once.
+    #[pyo3(signature = (data, fin=true, compress=None))]
+    fn send_data(slf: &Bound<'_, Self>, data: &Bound<'_, PyAny>, fin: bool, compress: Option<bool>) -> PyResult<()> {
+        let py = slf.py();
+        let (sent, size) = match data.cast::<PyString>() {
+            Ok(text) => {
+                let text = text.to_str()?;
+                (slf.borrow_mut().core.send_text(text, fin, compress), text.len())
+            }
+            Err(_) => {
+                convert::with_bytes(data, |data| (slf.borrow_mut().core.send_binary(data, fin, compress), data.len()))?
+            }
+        };
+        slf.borrow().checked(py, sent)?;
+        slf.borrow_mut().count_sent(size, fin);
+        Self::leave_or_wait(slf)
+    }
+
+    fn send_ping(slf: &Bound<'_, Self>, data: &Bound<'_, PyAny>) -> PyResult<()> {
+        let sent = convert::with_bytes(data, |data| slf.borrow_mut().core.send_ping(data))?;
+        slf.borrow().checked(slf.py(), sent)?;
+        Self::leave_or_wait(slf)
+    }
+
+    fn send_pong(slf: &Bound<'_, Self>, data: &Bound<'_, PyAny>) -> PyResult<()> {
+        let sent = convert::with_bytes(data, |data| slf.borrow_mut().core.send_pong(data))?;
+        slf.borrow().checked(slf.py(), sent)?;
+        Self::leave_or_wait(slf)
+    }
+
+    #[pyo3(signature = (code=Some(1000), reason=""), text_signature = "($self, /, code=1000, reason='')")]
+    fn send_close(slf: &Bound<'_, Self>, code: Option<u16>, reason: &str) -> PyResult<()> {
+        let sent = slf.borrow_mut().core.send_close(code, reason);
+        slf.borrow().checked(slf.py(), sent)?;
+        Self::leave_or_wait(slf)
+    }
+
+    /// Fail the connection (RFC 6455 §7.1.7): a Close with this code, and nothing after it.
+    #[pyo3(signature = (code, reason=""))]
+    fn fail(slf: &Bound<'_, Self>, code: u16, reason: &str) -> PyResult<()> {
+        slf.borrow_mut().core.fail(code, reason);
+        Self::run_turn(slf)
+    }
+
+    /// Stop (or go on) reading on the handler's own wish.
+    fn hold_frames(slf: &Bound<'_, Self>, hold: bool) -> PyResult<()> {
+        slf.borrow_mut().frames_paused = hold;
+        Self::adjust_reading(slf)
+    }
+
+    /// Whether anything has arrived since the last call.
+    fn take_heard(&mut self) -> bool {
+        std::mem::take(&mut self.heard)
+    }
+
+    /// Wake the waiting task in place for what has arrived; called by the loop where one turn was not enough.
+    fn run_scheduled_turn(slf: &Bound<'_, Self>) -> PyResult<()> {
+        {
+            let mut this = slf.borrow_mut();
+            this.turn_scheduled = false;
+            this.turn = Turn::Idle;
+        }
+        Self::run_turn(slf)
+    }
+
+    #[getter]
+    fn state(&self) -> u8 {
+        self.core.state() as u8
+    }
+
+    #[getter]
+    fn close_sent(&self) -> Option<(u16, &str)> {
+        self.core.close_sent().map(|frame| (frame.code, frame.reason.as_str()))
+    }
+
+    #[getter]
+    fn close_received(&self) -> Option<(u16, &str)> {
+        self.core.close_received().map(|frame| (frame.code, frame.reason.as_str()))
+    }
+
+    #[getter]
+    fn failure(&self) -> Option<(u16, String)> {
+        self.core.failure().map(|error| (error.close_code().unwrap_or(1006), error.to_string()))
+    }
+
+    #[getter]
+    fn transport(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.transport.as_ref().map(|transport| transport.clone_ref(py))
+    }
+
+    #[getter]
+    fn r#loop(&self, py: Python<'_>) -> Py<PyAny> {
+        self.event_loop(py)
+    }
+
+    #[getter]
+    fn write_paused(&self) -> bool {
+        self.write_paused
+    }
+
+    #[getter]
+    fn read_paused(&self) -> bool {
+        self.read_paused
+    }
+
+    /// A task waits in `recv()`, `async for` or `recv_streaming()`.
+    #[getter]
+    fn waited_for(&self) -> bool {
+        self.is_waited_for()
+    }
+
+    /// Nothing more will arrive; what waits in the queue can still be taken.
+    #[getter]
+    fn ended(&self) -> bool {
+        self.is_ended()
+    }
+
+    /// A `recv_streaming()` has taken the first fragment of a message but not its last.
+    #[getter]
+    fn streaming(&self) -> bool {
+        self.streaming
+    }
+
+    /// Messages and fragments that wait for the handler.
+    #[getter]
+    fn queued(&self) -> usize {
+        self.queue.len()
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.event_loop)?;
+        visit.call(&self.transport)?;
+        visit.call(&self.waiter)?;
+        // The queue holds str and bytes only, which refer to nothing.
+        Ok(())
+    }
+
+    fn __clear__(&mut self) {
+        self.transport = None;
+        self.waiter = None;
+    }
+}
+
+impl MessageStream {
+    pub fn event_loop(&self, py: Python<'_>) -> Py<PyAny> {
+        self.event_loop.clone_ref(py)
+    }
+
+    pub fn is_waited_for(&self) -> bool {
+        self.waiter.is_some()
+    }
+
+    pub fn wait_with(&mut self, receive: Py<Receive>) {
+        self.waiter = Some(receive);
+    }
+
+    pub fn stop_waiting(&mut self, receive: &Bound<'_, Receive>) {
+        if self.waiter.as_ref().is_some_and(|waiter| waiter.is(receive)) {
+            self.waiter = None;
+        }
+    }
+
+    /// Take the next item for a receive of this mode.
+    pub fn take(slf: &Bound<'_, Self>, mode: Mode) -> PyResult<Taken> {
+        let (item, turn_due, reading_due) = {
+            let this = &mut *slf.borrow_mut();
+            if this.turn != Turn::Idle && this.turn_left == 0 && !this.queue.is_empty() {
+                return Ok(Taken::Nothing);
+            }
+            if mode == Mode::Fragment {
+                this.prepare_fragments(slf.py())?;
+            }
+            let Some(item) = this.pop(slf.py(), mode)? else {
+                return Ok(if this.is_ended() { Taken::Ended } else { Taken::Nothing });
+            };
+            this.turn_left = this.turn_left.saturating_sub(1);
+            let turn_due = this.turn == Turn::Idle && !this.queue.is_empty();
+            if turn_due {
+                this.turn = Turn::Deferred;
+                this.turn_left = TURN_MESSAGES;
+            }
+            (item, turn_due, this.read_paused)
+        };
+        if turn_due {
+            Self::schedule_turn(slf)?;
+        }
+        if reading_due {
+            Self::adjust_reading(slf)?;
+        }
+        item.into_object(slf.py(), mode).map(Taken::Item)
+    }
+
+    /// Run `work` on the core with an inbox; a panic comes back as its message.
+    fn parse(
+        &mut self,
+        py: Python<'_>,
+        pongs: &mut Vec<Vec<u8>>,
+        work: impl FnOnce(&mut Connection, &mut Inbox<'_, '_>),
+    ) -> Result<(), String> {
+        let Self { core, queue, queued_bytes, messages_received, bytes_received, max_queue, stalled, .. } = self;
+        // Once our Close is out we read on for the peer's alone, and keep no more than what the limits allow.
+        let capacity = if core.close_sent().is_some() { *max_queue } else { usize::MAX };
+        let mut inbox = Inbox { py, queue, queued_bytes, messages_received, bytes_received, stalled, pongs, capacity };
+        catch_unwind(AssertUnwindSafe(|| work(core, &mut inbox))).map_err(|panic| {
+            let text = panic.downcast_ref::<&str>().map(ToString::to_string);
+            text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "unknown panic".to_owned())
+        })
+    }
+
+    /// Make the next message available fragment by fragment.
+    fn prepare_fragments(&mut self, py: Python<'_>) -> PyResult<()> {
+        match self.queue.front() {
+            None if !self.fragments_asked => {
+                self.fragments_asked = true;
+                // Pongs do not arise here: nothing is parsed.
+                let _ = self.parse(py, &mut Vec::new(), |core, inbox| core.begin_streaming(inbox));
+            }
+            Some(Item::Message { ends, .. }) if !ends.is_empty() => {
+                if let Some(Item::Message { data, ends, size }) = self.queue.pop_front() {
+                    self.queued_bytes -= size;
+                    for item in split(py, &data, &ends)?.into_iter().rev() {
+                        self.queued_bytes += item.size();
+                        self.queue.push_front(item);
+                    }
+                    self.fragments_asked = true;
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn pop(&mut self, py: Python<'_>, mode: Mode) -> PyResult<Option<Item>> {
+        loop {
+            let Some(item) = self.queue.pop_front() else { return Ok(None) };
+            self.queued_bytes -= item.size();
+            let Item::Fragment { fin, .. } = item else { return Ok(Some(item)) };
+            if mode == Mode::Fragment || self.streaming {
+                self.streaming = !fin;
+                self.fragments_asked &= !fin;
+                if mode == Mode::Fragment {
+                    return Ok(Some(item));
+                }
+                // The rest of a message whose iterator was abandoned half-way is of no use to anyone.
+                continue;
+            }
+            // A `recv_streaming()` was given up before its first fragment: the message is still owed as a whole.
+            let joined = self.join(py, item)?;
+            if let Item::Message { .. } = joined {
+                self.fragments_asked = false;
+                return Ok(Some(joined));
+            }
+            self.queued_bytes += joined.size();
+            self.queue.push_front(joined);
+            self.stalled = true;
+            return Ok(None);
+        }
+    }
+
+    /// Join a fragment with those behind it in the queue: to a message if its last one is there.
+    fn join(&mut self, py: Python<'_>, first: Item) -> PyResult<Item> {
+        let mut payload = Vec::new();
+        let mut next = Some(first);
+        let mut kind = Kind::Binary;
+        while let Some(Item::Fragment { data, size, fin }) = next {
+            let data = data.bind(py);
+            if let Ok(text) = data.cast::<PyString>() {
+                kind = Kind::Text;
+                payload.extend_from_slice(text.to_str()?.as_bytes());
+            } else {
+                payload.extend_from_slice(data.cast::<PyBytes>()?.as_bytes());
+            }
+            if fin {
+                let (data, size) = (convert::payload_object(py, kind, &payload)?, payload.len());
+                return Ok(Item::Message { data, size, ends: Box::default() });
+            }
+            let _ = size;
+            next = self.queue.pop_front();
+            if let Some(item) = &next {
+                self.queued_bytes -= item.size();
+            }
+        }
+        let (data, size) = (convert::payload_object(py, kind, &payload)?, payload.len());
+        Ok(Item::Fragment { data, size, fin: false })
+    }
+
+    fn is_ended(&self) -> bool {
+        self.transport.is_none()
+            || self.core.state() == State::Closed
+            || self.core.close_received().is_some()
+            || self.core.failure().is_some()
+    }
+
+    /// The fast path of `send`: exactly str or bytes, nothing in the way. Tells whether it was sent.
+    fn send_now(&mut self, data: &Bound<'_, PyAny>) -> bool {
+        if self.write_paused || self.sending_fragments || self.transport.is_none() {
+            return false;
+        }
+        let (sent, size) = if let Ok(text) = data.cast_exact::<PyString>() {
+            let Ok(text) = text.to_str() else { return false };
+            (self.core.send_text(text, true, None), text.len())
+        } else if let Ok(bytes) = data.cast_exact::<PyBytes>() {
+            (self.core.send_binary(bytes.as_bytes(), true, None), bytes.as_bytes().len())
+        } else {
+            return false;
+        };
+        if sent.is_err() {
+            return false;
+        }
+        self.count_sent(size, true);
+        true
+    }
+
+    fn count_sent(&mut self, size: usize, fin: bool) {
+        self.messages_sent += u64::from(fin);
+        self.bytes_sent += size as u64;
+    }
+
+    fn checked(&self, py: Python<'_>, sent: Result<(), Error>) -> PyResult<()> {
+        let close = self.core.close_received().or(self.core.close_sent());
+        sent.map_err(|error| convert::caller_error(py, &error, close))
+    }
+
+    /// Outside a turn, what was written leaves now; inside, at the turn's end or when it grows large.
+    fn leave_or_wait(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let (turn, pending) = {
+            let this = slf.borrow();
+            (this.turn, this.core.pending_output())
+        };
+        if turn == Turn::Idle {
+            Self::settle(slf)
+        } else if pending > CORK_LIMIT {
+            Self::flush(slf, true)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Wake the waiting task in place as long as there is something for it, then let all that was written leave.
+    fn run_turn(slf: &Bound<'_, Self>) -> PyResult<()> {
+        {
+            let mut this = slf.borrow_mut();
+            if this.turn == Turn::Running {
+                // The handler fed its own connection; the turn that is on the stack goes on with it.
+                return Ok(());
+            }
+            this.turn = Turn::Running;
+            this.turn_left = TURN_MESSAGES;
+        }
+        let woken = Self::wake_while_due(slf);
+        slf.borrow_mut().turn = Turn::Idle;
+        let more = slf.borrow().is_wake_due(slf.py());
+        let settled = if more { Self::leave_the_rest(slf) } else { Self::settle(slf) };
+        woken.and(settled)
+    }
+
+    /// This turn's share is used up: what was written leaves, what waits comes in the next turn of the loop.
+    fn leave_the_rest(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::schedule_turn(slf)?;
+        Self::flush(slf, true)?;
+        Self::adjust_reading(slf)
+    }
+
+    fn wake_while_due(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        loop {
+            let (waiter, event_loop) = {
+                let this = slf.borrow();
+                if this.turn_left == 0 || !this.is_wake_due(py) {
+                    return Ok(());
+                }
+                let Some(waiter) = &this.waiter else { return Ok(()) };
+                (waiter.bind(py).clone(), this.event_loop.bind(py).clone())
+            };
+            if !Receive::wake(&waiter, &event_loop)? {
+                return Ok(());
+            }
+        }
+    }
+
+    fn is_wake_due(&self, py: Python<'_>) -> bool {
+        let due = (!self.queue.is_empty() && !self.stalled) || self.is_ended();
+        due && self.waiter.as_ref().is_some_and(|waiter| waiter.borrow(py).is_wakeable())
+    }
+
+    fn schedule_turn(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let event_loop = {
+            let mut this = slf.borrow_mut();
+            if std::mem::replace(&mut this.turn_scheduled, true) {
+                return Ok(());
+            }
+            this.event_loop.clone_ref(py)
+        };
+        let run = slf.getattr(intern!(py, "run_scheduled_turn"))?;
+        event_loop.call_method1(py, intern!(py, "call_soon"), (run,))?;
+        Ok(())
+    }
+
+    /// Let everything leave, a pending Close last, then tell the Python half what changed.
+    fn settle(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::flush(slf, false)?;
+        Self::adjust_reading(slf)?;
+        let changed = {
+            let mut this = slf.borrow_mut();
+            let now = (this.core.state(), this.core.close_received().is_some(), this.core.failure().is_some());
+            std::mem::replace(&mut this.reported, now) != now
+        };
+        if changed {
+            slf.call_method0(intern!(slf.py(), "_state_changed"))?;
+        }
+        Ok(())
+    }
+
+    fn flush(slf: &Bound<'_, Self>, before_close: bool) -> PyResult<()> {
+        let py = slf.py();
+        let (transport, output) = {
+            let this = &mut *slf.borrow_mut();
+            if this.core.pending_output() == 0 && (before_close || !this.core.has_pending_close()) {
+                return Ok(());
+            }
+            if !before_close {
+                this.core.flush_close();
+            }
+            let output = PyBytes::new(py, this.core.output());
+            this.core.clear_output();
+            let Some(transport) = &this.transport else { return Ok(()) };
+            (transport.clone_ref(py), output)
+        };
+        transport.call_method1(py, intern!(py, "write"), (output,))?;
+        Ok(())
+    }
+
+    /// Stop reading while more waits than the limits allow, go on once half of it is gone.
+    fn adjust_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let (transport, pause) = {
+            let mut this = slf.borrow_mut();
+            let (count, bytes) = (this.queue.len(), this.queued_bytes);
+            let full = count >= this.max_queue || bytes >= this.max_queued_bytes;
+            let low = count <= this.max_queue / 2 && bytes <= this.max_queued_bytes / 2;
+            let pause = this.frames_paused || full || (this.read_paused && !low);
+            let Some(transport) = this.transport.as_ref().map(|transport| transport.clone_ref(py)) else {
+                return Ok(());
+            };
+            // To see the peer's Close, and its FIN after that, we read on whatever waits.
+            let pause = pause && !this.is_ended() && this.core.close_sent().is_none();
+            if std::mem::replace(&mut this.read_paused, pause) == pause {
+                return Ok(());
+            }
+            (transport, pause)
+        };
+        let name = if pause { intern!(py, "pause_reading") } else { intern!(py, "resume_reading") };
+        transport.call_method0(py, name)?;
+        Ok(())
+    }
+}
+
+impl Item {
+    fn into_object(self, py: Python<'_>, mode: Mode) -> PyResult<Py<PyAny>> {
+        let (data, fin) = match self {
+            Self::Message { data, .. } => (data, true),
+            Self::Fragment { data, fin, .. } => (data, fin),
+        };
+        if mode == Mode::Fragment {
+            return Ok(PyTuple::new(py, [data.into_bound(py), fin.into_pyobject(py)?.to_owned().into_any()])?
+                .into_any()
+                .unbind());
+        }
+        Ok(data)
+    }
+}
+
+/// Split a whole message at the offsets at which its fragments ended.
+fn split(py: Python<'_>, data: &Py<PyAny>, ends: &[u32]) -> PyResult<Vec<Item>> {
+    let data = data.bind(py);
+    let (kind, payload) = match data.cast::<PyString>() {
+        Ok(text) => (Kind::Text, text.to_str()?.as_bytes()),
+        Err(_) => (Kind::Binary, data.cast::<PyBytes>()?.as_bytes()),
+    };
+    let mut items = Vec::with_capacity(ends.len() + 1);
+    let mut start = 0;
+    for end in ends.iter().map(|&end| end as usize).chain([payload.len()]) {
+        let piece = &payload[start..end];
+        let data = convert::payload_object(py, kind, piece)?;
+        items.push(Item::Fragment { data, size: piece.len(), fin: end == payload.len() && items.len() == ends.len() });
+        start = end;
+    }
+    Ok(items)
+}
+
+/// Puts what the core hands over into the queue. It makes str and bytes only, whose allocation runs no Python code.
+struct Inbox<'a, 'py> {
+    py: Python<'py>,
+    queue: &'a mut VecDeque<Item>,
+    queued_bytes: &'a mut usize,
+    messages_received: &'a mut u64,
+    bytes_received: &'a mut u64,
+    stalled: &'a mut bool,
+    pongs: &'a mut Vec<Vec<u8>>,
+    capacity: usize,
+}
+
+impl Inbox<'_, '_> {
+    fn push(&mut self, kind: Kind, payload: &[u8], item: impl FnOnce(Py<PyAny>) -> Item) {
+        *self.bytes_received += payload.len() as u64;
+        if self.queue.len() >= self.capacity {
+            return;
+        }
+        *self.queued_bytes += payload.len();
+        // The core has validated text; what is left to fail is memory.
+        let data = convert::payload_object(self.py, kind, payload).expect("memory for a message");
+        self.queue.push_back(item(data));
+        *self.stalled = false;
+    }
+}
+
+impl Sink for Inbox<'_, '_> {
+    fn message(&mut self, kind: Kind, payload: &[u8], ends: &[u32]) {
+        *self.messages_received += 1;
+        self.push(kind, payload, |data| Item::Message { data, size: payload.len(), ends: ends.into() });
+    }
+
+    fn fragment(&mut self, kind: Kind, payload: &[u8], fin: bool) {
+        *self.messages_received += u64::from(fin);
+        self.push(kind, payload, |data| Item::Fragment { data, size: payload.len(), fin });
+    }
+
+    fn ping(&mut self, _payload: &[u8]) {}
+
+    fn pong(&mut self, payload: &[u8]) {
+        self.pongs.push(payload.to_vec());
+    }
+
+    fn close(&mut self, _frame: &CloseFrame) {}
+
+    fn failure(&mut self, _error: &Error) {}
+}

@@ -1,0 +1,520 @@
+//! A connection after its opening handshake: bytes in, messages and events out; sends in, bytes out (RFC 6455 §5-§7).
+
+use crate::close::{self, CloseFrame};
+use crate::config::{Config, Role};
+use crate::deflate::PerMessageDeflate;
+use crate::error::Error;
+use crate::frame::{FrameHeader, MAX_CONTROL, MAX_HEADER, Opcode, Rules};
+use crate::kind::Kind;
+use crate::mask;
+use crate::message::{Assembler, Piece};
+use crate::scratch::Scratch;
+use crate::sink::Sink;
+
+/// How far the closing handshake is (RFC 6455 §7.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum State {
+    /// No Close was sent or received.
+    Open = 1,
+    /// One Close is out or pending, the other one is awaited.
+    Closing = 2,
+    /// Both are out, the connection failed, or the peer's bytes ended.
+    Closed = 3,
+}
+
+/// The state of a WebSocket connection, without I/O.
+///
+/// What arrives is given to [`receive_data`](Self::receive_data), which hands its meaning to a [`Sink`]. What is sent
+/// gathers in the [output](Self::take_output). Pings are answered, and so is the peer's Close, and a breach of the
+/// rules with a Close that names it: such a Close is *pending* until the output is taken, and what is sent before goes
+/// in front of it.
+#[derive(Debug)]
+pub struct Connection {
+    role: Role,
+    state: State,
+    /// Neither the peer's Close nor a failure nor the end of the bytes has come.
+    receiving: bool,
+    receipt: Receipt,
+    /// The beginning of a header, or of a control frame's payload.
+    partial: Vec<u8>,
+    assembler: Assembler,
+    deflate: Option<Box<PerMessageDeflate>>,
+    /// The kind of the fragmented message being sent, and whether it is compressed.
+    sending: Option<(Kind, bool)>,
+    output: Vec<u8>,
+    hold_pongs: bool,
+    held_pong: Option<Box<[u8]>>,
+    pending_close: Option<Box<CloseFrame>>,
+    close_sent: Option<Box<CloseFrame>>,
+    close_received: Option<Box<CloseFrame>>,
+    failure: Option<Box<Error>>,
+}
+
+/// What the next byte is part of.
+#[derive(Clone, Copy, Debug)]
+enum Receipt {
+    Header,
+    /// The payload of the frame, of which so many bytes came.
+    Payload(FrameHeader, u64),
+}
+
+impl Connection {
+    /// Begin a connection, right after the opening handshake.
+    pub fn new(config: Config) -> Self {
+        Self {
+            role: config.role,
+            state: State::Open,
+            receiving: true,
+            receipt: Receipt::Header,
+            partial: Vec::new(),
+            assembler: Assembler::new(config.max_size),
+            deflate: config.deflate.map(|config| Box::new(PerMessageDeflate::new(config))),
+            sending: None,
+            output: Vec::new(),
+            hold_pongs: false,
+            held_pong: None,
+            pending_close: None,
+            close_sent: None,
+            close_received: None,
+            failure: None,
+        }
+    }
+
+    /// Read what arrived, however it was cut, and hand what it means to `sink`.
+    ///
+    /// Nothing is read after the peer's Close, a failure or the end (RFC 6455 §5.5.1, §7.1.7). Memory grows with what
+    /// arrives, not with what a header announces.
+    pub fn receive_data<S: Sink>(&mut self, data: &[u8], sink: &mut S) {
+        if !self.receiving {
+            return;
+        }
+        let mut scratch = Scratch::Payload.take();
+        let received = self.receive(data, &mut scratch, sink);
+        Scratch::Payload.put(scratch);
+        if let Err(error) = received {
+            self.fail_with(error);
+            if let Some(error) = &self.failure {
+                sink.failure(error);
+            }
+        }
+    }
+
+    /// Take note that no more bytes will arrive. Without the peer's Close that is the abnormal end, 1006 (RFC 6455
+    /// §7.1.5). A pending Close stays pending: the peer may have closed its direction only.
+    pub fn receive_eof(&mut self) {
+        self.receiving = false;
+        self.state = State::Closed;
+        self.release();
+    }
+
+    /// Hand the message under assembly over as fragments from here on: what is there of it now, split where its frames
+    /// ended, and then one fragment a frame. If there is none, do so with the next message. It ends with the message.
+    pub fn begin_streaming<S: Sink>(&mut self, sink: &mut S) {
+        self.assembler.begin_streaming(sink);
+    }
+
+    /// Send text: a message, or with `fin` false a fragment of one, which the next call continues (RFC 6455 §5.4).
+    ///
+    /// Where permessage-deflate was agreed on, `compress` decides; if `None`, fragmented messages are compressed and
+    /// others from the configured threshold on. It counts on the first fragment only.
+    ///
+    /// # Errors
+    /// [`Error::Closed`], or [`Error::KindMixed`] while a fragmented binary message is unfinished.
+    pub fn send_text(&mut self, data: &str, fin: bool, compress: Option<bool>) -> Result<(), Error> {
+        self.send_data(Kind::Text, data.as_bytes(), fin, compress)
+    }
+
+    /// Send bytes: a message, or a fragment of one, as [`send_text`](Self::send_text) does.
+    ///
+    /// # Errors
+    /// [`Error::Closed`], or [`Error::KindMixed`] while a fragmented text message is unfinished.
+    pub fn send_binary(&mut self, data: &[u8], fin: bool, compress: Option<bool>) -> Result<(), Error> {
+        self.send_data(Kind::Binary, data, fin, compress)
+    }
+
+    /// Send a ping (RFC 6455 §5.5.2).
+    ///
+    /// # Errors
+    /// [`Error::ControlPayloadTooLong`] over 125 bytes, or [`Error::Closed`].
+    pub fn send_ping(&mut self, data: &[u8]) -> Result<(), Error> {
+        self.send_control(Opcode::Ping, data)
+    }
+
+    /// Send a pong that no ping asked for (RFC 6455 §5.5.3).
+    ///
+    /// # Errors
+    /// [`Error::ControlPayloadTooLong`] over 125 bytes, or [`Error::Closed`].
+    pub fn send_pong(&mut self, data: &[u8]) -> Result<(), Error> {
+        self.send_control(Opcode::Pong, data)
+    }
+
+    /// Begin the closing handshake (RFC 6455 §7.1.2), with an empty body if `code` is `None`.
+    ///
+    /// A second Close is not sent: nothing happens if one is out or pending.
+    ///
+    /// # Errors
+    /// [`Error::CloseCodeNotSendable`], [`Error::ReasonTooLong`] over 123 bytes, [`Error::ReasonWithoutCode`], or
+    /// [`Error::Closed`] if the peer's bytes ended before.
+    pub fn send_close(&mut self, code: Option<u16>, reason: &str) -> Result<(), Error> {
+        let frame = CloseFrame::checked(code, reason)?;
+        if self.close_sent.is_some() || self.pending_close.is_some() {
+            return Ok(());
+        }
+        self.check_open()?;
+        self.encode_close(Box::new(frame));
+        self.state = State::Closing;
+        Ok(())
+    }
+
+    /// Fail the connection as if the peer had broken a rule: nothing more is read, and a Close is pending.
+    ///
+    /// A reason is cut at 123 bytes. With a code that must not be on the wire, such as 1006, no Close is sent. Nothing
+    /// happens if the connection failed already, or the closing handshake is as good as over.
+    pub fn fail(&mut self, code: u16, reason: &str) {
+        if self.state != State::Closed && self.pending_close.is_none() {
+            self.fail_with(Error::Failed { code, reason: CloseFrame::truncated(code, reason).reason });
+        }
+    }
+
+    /// Hold answers to pings back, for as long as the peer does not read: only the latest is kept (RFC 6455 §5.5.3).
+    ///
+    /// With `false` the one that was kept goes to the output.
+    pub fn hold_pongs(&mut self, hold: bool) {
+        self.hold_pongs = hold;
+        if !hold && let Some(pong) = self.held_pong.take() {
+            self.answer_ping(&pong);
+        }
+    }
+
+    /// Append all that is to be written to `out`, a pending Close at last.
+    pub fn take_output(&mut self, out: &mut Vec<u8>) {
+        self.flush_close();
+        self.take_output_before_close(out);
+    }
+
+    /// Append all that is to be written to `out`, but leave a pending Close pending.
+    pub fn take_output_before_close(&mut self, out: &mut Vec<u8>) {
+        if out.is_empty() {
+            std::mem::swap(out, &mut self.output);
+        } else {
+            out.extend_from_slice(&self.output);
+        }
+        self.clear_output();
+    }
+
+    /// Encode a pending Close: it is at the end of the [output](Self::output) then, and the connection is closed.
+    pub fn flush_close(&mut self) {
+        if let Some(frame) = self.pending_close.take() {
+            self.encode_close(frame);
+            self.state = State::Closed;
+        }
+    }
+
+    /// Borrow all that is to be written, without a pending Close.
+    pub fn output(&self) -> &[u8] {
+        &self.output
+    }
+
+    /// Forget the output, which was written.
+    pub fn clear_output(&mut self) {
+        if self.output.capacity() != 0 {
+            Scratch::Output.put(std::mem::take(&mut self.output));
+        }
+    }
+
+    /// Bytes waiting to be written, without a pending Close.
+    pub fn pending_output(&self) -> usize {
+        self.output.len()
+    }
+
+    /// Tell whether a Close waits for the output to be taken.
+    pub fn has_pending_close(&self) -> bool {
+        self.pending_close.is_some()
+    }
+
+    /// How far the closing handshake is.
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    /// The Close that was sent; a pending one was not.
+    pub fn close_sent(&self) -> Option<&CloseFrame> {
+        self.close_sent.as_deref()
+    }
+
+    /// The peer's Close.
+    pub fn close_received(&self) -> Option<&CloseFrame> {
+        self.close_received.as_deref()
+    }
+
+    /// Why the connection failed, if it did.
+    pub fn failure(&self) -> Option<&Error> {
+        self.failure.as_deref()
+    }
+
+    // Receiving.
+
+    fn receive<S: Sink>(&mut self, data: &[u8], scratch: &mut Vec<u8>, sink: &mut S) -> Result<(), Error> {
+        let mut input = data;
+        if let Receipt::Payload(header, received) = self.receipt {
+            input = self.payload(header, received, input, scratch, sink)?;
+        } else if !self.partial.is_empty() {
+            let Some((header, rest)) = self.resume_header(input)? else {
+                return Ok(());
+            };
+            self.begin_frame(&header);
+            input = self.payload(header, 0, rest, scratch, sink)?;
+        }
+        while self.receiving && !input.is_empty() {
+            let Some((header, size)) = FrameHeader::parse(input, &self.rules())? else {
+                self.partial.extend_from_slice(input);
+                break;
+            };
+            let rest = &input[size..];
+            // The way of nearly every message: all of it is there, and nothing has to be kept.
+            if let Some(kind) = self.bypass(&header)
+                && let Some((payload, rest)) =
+                    usize::try_from(header.length).ok().and_then(|n| rest.split_at_checked(n))
+            {
+                let piece = Piece { bytes: payload, mask: header.mask, offset: 0, left: 0, fin: true };
+                let deflate = if header.compressed { self.deflate.as_deref_mut() } else { None };
+                self.assembler.bypass(kind, &piece, scratch, deflate, sink)?;
+                input = rest;
+                continue;
+            }
+            self.begin_frame(&header);
+            input = self.payload(header, 0, rest, scratch, sink)?;
+        }
+        Ok(())
+    }
+
+    /// What the next frame may be.
+    #[inline]
+    fn rules(&self) -> Rules {
+        Rules {
+            masked: self.role == Role::Server,
+            deflate: self.deflate.is_some(),
+            unfinished: self.assembler.unfinished(),
+            max_size: self.assembler.max_size(),
+        }
+    }
+
+    /// Return the kind of the message if the frame is all of one and the assembler is not needed.
+    #[inline]
+    fn bypass(&self, header: &FrameHeader) -> Option<Kind> {
+        if !header.fin || !self.assembler.is_bypassable() {
+            return None;
+        }
+        match header.opcode {
+            Opcode::Text => Some(Kind::Text),
+            Opcode::Binary => Some(Kind::Binary),
+            _ => None,
+        }
+    }
+
+    /// Go on with a header whose beginning came before. Returns it with the input after it.
+    fn resume_header<'a>(&mut self, input: &'a [u8]) -> Result<Option<(FrameHeader, &'a [u8])>, Error> {
+        let mut bytes = [0; MAX_HEADER];
+        let before = self.partial.len();
+        let added = input.len().min(MAX_HEADER - before);
+        bytes[..before].copy_from_slice(&self.partial);
+        bytes[before..before + added].copy_from_slice(&input[..added]);
+        let Some((header, size)) = FrameHeader::parse(&bytes[..before + added], &self.rules())? else {
+            self.partial.extend_from_slice(&input[..added]);
+            return Ok(None);
+        };
+        self.partial = Vec::new();
+        Ok(Some((header, &input[size - before..])))
+    }
+
+    /// Take note of a header.
+    fn begin_frame(&mut self, header: &FrameHeader) {
+        match header.opcode {
+            Opcode::Text => self.assembler.begin(Kind::Text, header.compressed),
+            Opcode::Binary => self.assembler.begin(Kind::Binary, header.compressed),
+            Opcode::Continuation => {}
+            Opcode::Close | Opcode::Ping | Opcode::Pong => return,
+        }
+        self.assembler.announce(header.length);
+    }
+
+    /// Read the payload of a frame of which `received` bytes came before. Returns the input after it.
+    fn payload<'a, S: Sink>(
+        &mut self,
+        header: FrameHeader,
+        received: u64,
+        input: &'a [u8],
+        scratch: &mut Vec<u8>,
+        sink: &mut S,
+    ) -> Result<&'a [u8], Error> {
+        let missing = header.length - received;
+        let size = usize::try_from(missing).map_or(input.len(), |missing| missing.min(input.len()));
+        let (bytes, rest) = input.split_at(size);
+        let left = missing - size as u64;
+        self.receipt = if left == 0 { Receipt::Header } else { Receipt::Payload(header, header.length - left) };
+        // The key repeats every four bytes, so the remainder is enough.
+        let offset = (received % 4) as usize;
+        if header.opcode.is_control() {
+            if left > 0 {
+                mask::append_unmasked(&mut self.partial, bytes, header.mask, offset);
+            } else {
+                // Most control frames arrive whole and leave no buffer behind.
+                let mut payload = std::mem::take(&mut self.partial);
+                mask::append_unmasked(&mut payload, bytes, header.mask, offset);
+                self.control(header.opcode, &payload, sink)?;
+            }
+            return Ok(rest);
+        }
+        if size > 0 {
+            let piece = Piece { bytes, mask: header.mask, offset, left, fin: header.fin };
+            self.assembler.push(&piece, scratch, self.deflate.as_deref_mut())?;
+        }
+        if left == 0 {
+            self.assembler.end_frame(header.fin, self.deflate.as_deref_mut(), sink)?;
+        }
+        Ok(rest)
+    }
+
+    /// Act on a control frame (§5.5).
+    fn control<S: Sink>(&mut self, opcode: Opcode, payload: &[u8], sink: &mut S) -> Result<(), Error> {
+        match opcode {
+            Opcode::Ping => {
+                self.answer_ping(payload);
+                sink.ping(payload);
+            }
+            // §5.5.3: a pong that nothing asked for is not answered.
+            Opcode::Pong => sink.pong(payload),
+            Opcode::Close => {
+                let frame = CloseFrame::parse(payload)?;
+                self.receiving = false;
+                self.release();
+                if self.close_sent.is_some() {
+                    self.state = State::Closed;
+                } else {
+                    // §5.5.1: an endpoint that has not sent a Close MUST send one in response, typically with the
+                    // code that it received.
+                    self.state = State::Closing;
+                    self.pending_close = Some(Box::new(CloseFrame { code: frame.code, reason: String::new() }));
+                }
+                let frame: &CloseFrame = self.close_received.insert(Box::new(frame));
+                sink.close(frame);
+            }
+            Opcode::Continuation | Opcode::Text | Opcode::Binary => {}
+        }
+        Ok(())
+    }
+
+    /// Answer a ping with its payload, or keep the answer for later.
+    fn answer_ping(&mut self, payload: &[u8]) {
+        // §5.5.1: nothing is sent after a Close.
+        if self.check_open().is_err() {
+            return;
+        }
+        // §5.5.3: it is enough to answer the latest ping.
+        if self.hold_pongs {
+            self.held_pong = Some(payload.into());
+        } else {
+            self.encode(Opcode::Pong, true, false, payload);
+        }
+    }
+
+    /// Fail the connection (§7.1.7).
+    fn fail_with(&mut self, error: Error) {
+        self.receiving = false;
+        self.release();
+        let code = error.close_code().filter(|code| close::is_permitted(*code));
+        if let (Some(code), None) = (code, &self.close_sent) {
+            self.state = State::Closing;
+            self.pending_close = Some(Box::new(CloseFrame::truncated(code, &error.to_string())));
+        } else {
+            // Our Close is out: §5.5.1 has nothing sent after it.
+            self.state = State::Closed;
+        }
+        self.failure = Some(Box::new(error));
+    }
+
+    /// Free what reading needed.
+    fn release(&mut self) {
+        self.partial = Vec::new();
+        self.receipt = Receipt::Header;
+        self.assembler.clear();
+        if let Some(deflate) = &mut self.deflate {
+            deflate.stop_inflating();
+        }
+    }
+
+    // Sending.
+
+    /// §5.5.1: nothing is sent after a Close.
+    #[inline]
+    fn check_open(&self) -> Result<(), Error> {
+        if self.close_sent.is_some() || self.state == State::Closed { Err(Error::Closed) } else { Ok(()) }
+    }
+
+    #[inline]
+    fn send_data(&mut self, kind: Kind, data: &[u8], fin: bool, compress: Option<bool>) -> Result<(), Error> {
+        self.check_open()?;
+        let (opcode, compressed) = match self.sending {
+            Some((sending, compressed)) if sending == kind => (Opcode::Continuation, compressed),
+            // §5.4: the fragments of one message MUST NOT be interleaved with those of another.
+            Some((sending, _)) => return Err(Error::KindMixed(sending)),
+            None => {
+                let compressed = match &self.deflate {
+                    None => false,
+                    Some(deflate) => compress.unwrap_or(!fin || data.len() >= deflate.threshold()),
+                };
+                (Opcode::from(kind), compressed)
+            }
+        };
+        self.sending = if fin { None } else { Some((kind, compressed)) };
+        if let (true, Some(deflate)) = (compressed, &mut self.deflate) {
+            let mut payload = Scratch::Payload.take();
+            deflate.compress(data, fin, &mut payload);
+            // RFC 7692 §6: RSV1 on the first frame of the message only.
+            self.encode(opcode, fin, opcode != Opcode::Continuation, &payload);
+            Scratch::Payload.put(payload);
+        } else {
+            self.encode(opcode, fin, false, data);
+        }
+        Ok(())
+    }
+
+    fn send_control(&mut self, opcode: Opcode, data: &[u8]) -> Result<(), Error> {
+        if data.len() > MAX_CONTROL {
+            return Err(Error::ControlPayloadTooLong(data.len()));
+        }
+        self.check_open()?;
+        self.encode(opcode, true, false, data);
+        Ok(())
+    }
+
+    fn encode_close(&mut self, frame: Box<CloseFrame>) {
+        self.encode(Opcode::Close, true, false, &frame.body());
+        self.close_sent = Some(frame);
+    }
+
+    /// Append a frame to the output, masked if we are the client.
+    #[inline]
+    fn encode(&mut self, opcode: Opcode, fin: bool, compressed: bool, payload: &[u8]) {
+        let mask = match self.role {
+            Role::Server => None,
+            Role::Client => Some(fresh_mask()),
+        };
+        if self.output.capacity() == 0 {
+            self.output = Scratch::Output.take();
+        }
+        self.output.reserve(MAX_HEADER + payload.len());
+        FrameHeader { opcode, fin, compressed, mask, length: payload.len() as u64 }.encode(&mut self.output);
+        mask::append_unmasked(&mut self.output, payload, mask, 0);
+    }
+}
+
+/// Make a masking key that cannot be predicted, from the operating system's source of randomness (§5.3).
+///
+/// # Panics
+/// If that source fails: a key that can be guessed would be worse.
+fn fresh_mask() -> [u8; 4] {
+    let mut mask = [0; 4];
+    getrandom::fill(&mut mask).expect("the operating system provides randomness");
+    mask
+}

@@ -1,0 +1,29 @@
+//! The WebSocket protocol of RFC 6455 with the permessage-deflate extension of RFC 7692, sans-I/O.
+//!
+//! [`Connection`] takes the bytes that arrived and hands what they mean to a [`Sink`]; what is sent becomes bytes that
+//! the caller takes and writes. There are no sockets, no clock and no threads here, and no opening handshake: a
+//! connection begins with the first frame.
+#![forbid(unsafe_code)]
+
+mod close;
+mod config;
+mod connection;
+mod deflate;
+mod error;
+mod frame;
+mod kind;
+mod mask;
+mod message;
+mod scratch;
+mod sink;
+mod utf8;
+
+pub use close::CloseFrame;
+pub use config::{Config, Role};
+pub use connection::{Connection, State};
+pub use deflate::DeflateConfig;
+pub use error::Error;
+pub use kind::Kind;
+pub use mask::apply_mask;
+pub use message::MAX_ENDS;
+pub use sink::Sink;

@@ -1,0 +1,33 @@
+//! Where what arrives goes.
+
+use crate::close::CloseFrame;
+use crate::error::Error;
+use crate::kind::Kind;
+
+/// Takes what a [`Connection`](crate::Connection) reads, in the order in which it arrived.
+///
+/// Payloads are borrowed for the call only. Text is valid UTF-8 already, fragments of text included.
+pub trait Sink {
+    /// Take a message.
+    ///
+    /// `ends` are the byte offsets, in text at characters, at which its non-empty fragments ended, but for the last;
+    /// none if it came in one frame. At most [`MAX_ENDS`](crate::MAX_ENDS) are recorded, later fragments merge.
+    fn message(&mut self, kind: Kind, payload: &[u8], ends: &[u32]);
+
+    /// Take a fragment of a message after [`begin_streaming`](crate::Connection::begin_streaming), one a frame.
+    ///
+    /// A character that is cut goes with the fragment that ends it. Only the last fragment, with `fin`, may be empty.
+    fn fragment(&mut self, kind: Kind, payload: &[u8], fin: bool);
+
+    /// Take a ping. The connection answers it by itself.
+    fn ping(&mut self, payload: &[u8]);
+
+    /// Take a pong, asked for or not.
+    fn pong(&mut self, payload: &[u8]);
+
+    /// Take the peer's Close, with code 1005 if it had no body. The connection answers it by itself.
+    fn close(&mut self, frame: &CloseFrame);
+
+    /// Take what the peer did wrong; nothing is read and no method is called after it.
+    fn failure(&mut self, error: &Error);
+}

@@ -1,0 +1,753 @@
+"""The server through real sockets, on both loops: its steps, its end, and what it does to open connections."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import ssl
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+import websockets
+
+from ferrows import App, HTTPResponse, Websocket, text
+from ferrows.exceptions import ServerError
+from ferrows.server import AsyncioServer, HttpProtocol, Signal, bind_socket, serve
+from ferrows.server.protocols.websocket_protocol import WebSocketProtocol
+
+from .harness import Client, connect, on_both_loops
+
+
+@pytest.fixture
+def app() -> App:
+    app = App("served", env_prefix=None)
+    app.config.GRACEFUL_SHUTDOWN_TIMEOUT = 5
+    app.add_route(lambda request: text("hello"), "/")
+    return app
+
+
+@contextlib.asynccontextmanager
+async def running(app: App, **options: Any) -> AsyncIterator[AsyncioServer]:
+    async with await app.create_server(port=0, **options) as server:
+        yield server
+
+
+def address(server: AsyncioServer) -> tuple[str, int]:
+    host, port = server.sockets[0].getsockname()[:2]
+    return host, port
+
+
+@on_both_loops
+async def test_http_and_websocket_share_a_port(app: App) -> None:
+    @app.websocket("/ws/<room>", subprotocols=["chat"])
+    async def echo(request: Any, ws: Websocket, room: str) -> None:
+        async for message in ws:
+            await ws.send(f"{room}: {message!r}")
+
+    async with running(app) as server:
+        host, port = address(server)
+        client = await connect(server)
+        assert (await client.ask("/")).body == b"hello"
+        async with websockets.connect(f"ws://{host}:{port}/ws/r", subprotocols=["chat"]) as ws:  # type: ignore[list-item]
+            assert ws.subprotocol == "chat"
+            await ws.send("x")
+            assert await ws.recv() == "r: 'x'"
+            assert (await client.ask("/")).body == b"hello"
+        upgrade = await client.ask("/ws/r")
+        assert (upgrade.status, upgrade.headers["upgrade"]) == (426, "websocket")
+        wrong = await client.ask("/ws/r", "POST")
+        assert (wrong.status, wrong.headers["allow"]) == (405, "GET")
+        await client.close()
+
+
+@on_both_loops
+async def test_route_options_reach_the_connection(app: App) -> None:
+    @app.websocket("/small", max_size=10, compression="deflate")
+    async def small(request: Any, ws: Websocket) -> None:
+        await ws.recv()
+
+    async with running(app) as server:
+        host, port = address(server)
+        async with websockets.connect(f"ws://{host}:{port}/small") as ws:
+            assert ws.response is not None
+            assert "permessage-deflate" in ws.response.headers["Sec-WebSocket-Extensions"]
+            await ws.send(bytes(range(200)))
+            with pytest.raises(websockets.ConnectionClosedError) as raised:
+                await ws.recv()
+            assert raised.value.rcvd is not None
+            assert raised.value.rcvd.code == 1009
+
+
+@on_both_loops
+async def test_handlers_end_decides_the_close_code(app: App, caplog: pytest.LogCaptureFixture) -> None:
+    from ferrows.exceptions import Forbidden
+
+    @app.websocket("/<kind>")
+    async def end(request: Any, ws: Websocket, kind: str) -> None:
+        if kind == "boom":
+            raise RuntimeError("x")
+        if kind == "forbidden":
+            raise Forbidden("members only")
+
+    codes = {}
+    async with running(app) as server:
+        host, port = address(server)
+        for kind in ("return", "boom", "forbidden"):
+            async with websockets.connect(f"ws://{host}:{port}/{kind}") as ws:
+                with pytest.raises(websockets.ConnectionClosed) as raised:
+                    await ws.recv()
+                assert raised.value.rcvd is not None
+                codes[kind] = (raised.value.rcvd.code, raised.value.rcvd.reason)
+    assert codes == {"return": (1000, ""), "boom": (1011, "internal error"), "forbidden": (1008, "members only")}
+    assert [record.levelno for record in caplog.records if record.name == "ferrows.error"] == [
+        logging.ERROR,
+        logging.WARNING,
+    ]
+
+
+# ---- the steps
+
+
+@on_both_loops
+async def test_steps_of_a_server_run_their_listeners_once_and_in_order(app: App) -> None:
+    order: list[str] = []
+    for event in ("before_server_start", "after_server_start", "before_server_stop", "after_server_stop"):
+        app.listener(event)(lambda app, event=event: order.append(event))
+    for event in ("server.init.before", "server.init.after", "server.shutdown.before", "server.shutdown.after"):
+        app.signal(event)(lambda event=event, **context: order.append(event))
+
+    server = await app.create_server(port=0)
+    assert server.is_serving() and app.is_running
+    assert app.loop is asyncio.get_running_loop()
+    assert order == []
+    for _ in range(2):
+        await server.startup()
+        await server.before_start()
+        await server.start_serving()
+        await server.after_start()
+    assert order == ["before_server_start", "server.init.before", "after_server_start", "server.init.after"]
+    order.clear()
+    for _ in range(2):
+        await server.before_stop()
+        await server.close()
+        await server.wait_closed()
+        await server.after_stop()
+    assert order == ["server.shutdown.before", "before_server_stop", "after_server_stop", "server.shutdown.after"]
+    assert not server.is_serving() and not app.is_running
+    assert server.sockets == () and app.servers == []
+
+
+@on_both_loops
+async def test_server_can_be_made_without_accepting_yet(app: App) -> None:
+    server = await app.create_server(port=0, asyncio_server_kwargs={"start_serving": False})
+    assert not server.is_serving()
+    await server.start_serving()
+    assert server.is_serving()
+    await server.close()
+
+
+@on_both_loops
+async def test_server_that_was_not_awaited_does_not_listen(app: App) -> None:
+    async def never() -> Any: ...
+
+    coroutine = never()
+    server = AsyncioServer(app, asyncio.get_running_loop(), coroutine, set())
+    assert not server.is_serving()
+    assert server.sockets == ()
+    await server.close()
+    coroutine.close()
+
+
+@on_both_loops
+async def test_serve_forever_does_the_steps_until_the_app_stops(app: App) -> None:
+    order: list[str] = []
+    app.after_server_start(lambda app: order.append("start"))
+    app.before_server_stop(lambda app: order.append("stop"))
+    server = await app.create_server(port=0)
+    serving = asyncio.create_task(server.serve_forever())
+    client = await connect(server)
+    assert (await client.ask("/")).status == 200
+    app.stop()
+    await asyncio.wait_for(serving, 5)
+    assert order == ["start", "stop"]
+    assert await client.reader.read() == b""
+    await client.close()
+
+
+@on_both_loops
+async def test_serve_forever_ends_when_the_server_is_closed_or_the_task_cancelled(app: App) -> None:
+    server = await app.create_server(port=0)
+    serving = asyncio.create_task(server.serve_forever())
+    waiting = asyncio.create_task(server.wait_closed())
+    await asyncio.sleep(0.01)
+    server.close()
+    await asyncio.wait_for(serving, 5)
+    await asyncio.wait_for(waiting, 5)
+
+    server = await app.create_server(port=0)
+    serving = asyncio.create_task(server.serve_forever())
+    await asyncio.sleep(0.01)
+    serving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await serving
+    assert not server.is_serving()
+
+
+@on_both_loops
+async def test_failing_start_frees_the_port_and_ends_the_tasks(app: App) -> None:
+    async def fail(app: App) -> None:
+        raise RuntimeError("no database")
+
+    app.add_task(asyncio.Event().wait)
+    app.after_server_start(fail)
+    server = await app.create_server(port=0)
+    port = address(server)[1]
+    with pytest.raises(RuntimeError, match="no database"):
+        await server.serve_forever()
+    assert app.tasks == []
+    with socket.socket() as sock, pytest.raises(OSError):
+        sock.connect(("127.0.0.1", port))
+
+
+@on_both_loops
+async def test_nothing_can_be_registered_while_the_server_runs(app: App) -> None:
+    async with running(app):
+        with pytest.raises(ServerError, match="route '/late' comes too late"):
+            app.get("/late")(lambda request: None)
+        with pytest.raises(ServerError, match="middleware comes too late"):
+            app.on_request(lambda request: None)
+    app.get("/late")(lambda request: text("late"))
+    async with running(app) as server:
+        client = await connect(server)
+        assert (await client.ask("/late")).body == b"late"
+        await client.close()
+
+
+@on_both_loops
+async def test_wrong_configuration_is_an_error_before_anything_listens(app: App) -> None:
+    app.config.WEBSOCKET_MAX_SIZE = "large"
+    with pytest.raises(ValueError, match="WEBSOCKET_MAX_SIZE must"):
+        await app.create_server(port=0)
+    assert app.servers == []
+
+
+@on_both_loops
+async def test_background_tasks_begin_after_the_listeners_and_end_with_the_server(app: App) -> None:
+    order: list[str] = []
+
+    @app.before_server_start
+    async def prepare(app: App) -> None:
+        order.append("listener")
+
+    async def work(app: App) -> None:
+        order.append("task")
+        try:
+            await asyncio.Event().wait()
+        finally:
+            order.append("cancelled")
+
+    app.after_server_stop(lambda app: order.append("after stop"))
+    kept = work(app)
+    app._tasks._pending.append((kept, None))  # As from outside of a loop.
+    async with running(app):
+        await asyncio.sleep(0)
+        assert order == ["listener", "task"]
+    assert order == ["listener", "task", "cancelled", "after stop"]
+
+
+# ---- the end
+
+
+@on_both_loops
+async def test_stop_closes_websockets_with_1001_and_lets_their_handlers_finish(app: App) -> None:
+    order: list[str] = []
+
+    @app.websocket("/ws")
+    async def handler(request: Any, ws: Websocket) -> None:
+        try:
+            await ws.send("ready")
+            async for _ in ws:
+                pass
+        finally:
+            await asyncio.sleep(0.05)
+            order.append("handler")
+
+    app.after_server_stop(lambda app: order.append("after stop"))
+    async with running(app) as server:
+        host, port = address(server)
+        ws = await websockets.connect(f"ws://{host}:{port}/ws")
+        await ws.recv()
+    with pytest.raises(websockets.ConnectionClosed) as raised:
+        await ws.recv()
+    assert raised.value.rcvd is not None
+    assert raised.value.rcvd.code == 1001
+    assert order == ["handler", "after stop"]
+
+
+@on_both_loops
+async def test_stop_finishes_requests_and_closes_idle_connections(app: App) -> None:
+    entered, leave = asyncio.Event(), asyncio.Event()
+
+    @app.get("/slow")
+    async def slow(request: Any) -> HTTPResponse:
+        entered.set()
+        await leave.wait()
+        return text("done")
+
+    @app.before_server_stop
+    async def hook(app: App) -> None:
+        assert not app.is_running
+        asyncio.get_running_loop().call_later(0.05, leave.set)
+
+    async with running(app) as server:
+        idle, busy = await connect(server), await connect(server)
+        assert (await idle.ask("/")).status == 200
+        busy.writer.write(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
+        await entered.wait()
+    answer = await busy.answer()
+    assert (answer.status, answer.headers["connection"], answer.body) == (200, "close", b"done")
+    assert await idle.reader.read() == b""
+    for client in (idle, busy):
+        await client.close()
+
+
+@on_both_loops
+async def test_what_is_not_done_in_time_is_cancelled(app: App) -> None:
+    app.config.GRACEFUL_SHUTDOWN_TIMEOUT = 0.05
+    cancelled: list[str] = []
+    entered = asyncio.Event()
+
+    async def hang(name: str) -> None:
+        entered.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.append(name)
+
+    @app.get("/slow")
+    async def slow(request: Any) -> None:
+        await hang("request")
+
+    @app.websocket("/ws")
+    async def handler(request: Any, ws: Websocket) -> None:
+        await ws.send("ready")
+        await hang("websocket")
+
+    server = await app.create_server(port=0)
+    host, port = address(server)
+    ws = await websockets.connect(f"ws://{host}:{port}/ws")
+    await ws.recv()
+    client = await connect(server)
+    entered.clear()
+    client.writer.write(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
+    await entered.wait()
+    began = time.monotonic()
+    await server.stop()
+    assert time.monotonic() - began < 2
+    assert sorted(cancelled) == ["request", "websocket"]
+    assert server.connections == set() and app.websocket_tasks == set()
+    await ws.close()
+    await client.close()
+
+
+@on_both_loops
+async def test_second_request_to_stop_waits_for_nothing(app: App) -> None:
+    app.config.GRACEFUL_SHUTDOWN_TIMEOUT = 60
+    stuck: list[str] = []
+
+    @app.before_server_stop
+    async def hang(app: App) -> None:
+        stuck.append("before")
+        await asyncio.Event().wait()
+
+    server = await app.create_server(port=0)
+    serving = asyncio.create_task(server.serve_forever())
+    await asyncio.sleep(0.01)
+    server.request_stop()
+    await asyncio.sleep(0.01)
+    assert stuck == ["before"] and not server.forced
+    server.request_stop()
+    await asyncio.wait_for(serving, 5)
+    assert server.forced and server.stop_requested
+
+
+@on_both_loops
+async def test_connection_that_cannot_be_ended_is_dropped(app: App, caplog: pytest.LogCaptureFixture) -> None:
+    class Stubborn(HttpProtocol):
+        def shutdown(self, code: int = 1001) -> None:
+            raise RuntimeError("no")
+
+    async with running(app, protocol=Stubborn) as server:
+        client = await connect(server)
+        await client.ask("/")
+    assert [record.getMessage() for record in caplog.records if record.name == "ferrows.error"] == [
+        "connection could not be ended"
+    ]
+    with contextlib.suppress(ConnectionError):
+        assert await client.reader.read() == b""
+    await client.close()
+
+
+# ---- where it listens
+
+
+@on_both_loops
+async def test_unix_socket(app: App, tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    async with await app.create_server(unix=path):
+        client = Client(*await asyncio.open_unix_connection(str(path)))
+        assert (await client.ask("/")).body == b"hello"
+        with pytest.raises(OSError, match="already"):
+            await App("other").create_server(unix=path)
+        await client.close()
+    assert not path.exists()
+
+
+@on_both_loops
+async def test_socket_that_is_given(app: App) -> None:
+    sock = bind_socket("127.0.0.1", 0)
+    port = sock.getsockname()[1]
+    async with await app.create_server(sock=sock) as server:
+        assert address(server) == ("127.0.0.1", port)
+        client = await connect(server)
+        assert (await client.ask("/")).body == b"hello"
+        await client.close()
+
+
+@on_both_loops
+async def test_two_servers_share_a_port(app: App) -> None:
+    async with (
+        running(app, reuse_port=True) as first,
+        await app.create_server("127.0.0.1", address(first)[1], reuse_port=True) as second,
+    ):
+        assert address(second) == address(first)
+        assert app.servers == [first, second]
+
+
+@on_both_loops
+async def test_port_in_use_is_an_os_error(app: App) -> None:
+    async with running(app) as server:
+        with pytest.raises(OSError):
+            await App("other").create_server("127.0.0.1", address(server)[1])
+
+
+@on_both_loops
+async def test_addresses_exclude_each_other(app: App, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="exclude each other"):
+        await app.create_server("127.0.0.1", unix=tmp_path / "s")
+
+
+@on_both_loops
+async def test_tls(app: App) -> None:
+    authority = trustme.CA()
+    certificate = authority.issue_cert("localhost")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    certificate.configure_cert(context)
+    trusting = ssl.create_default_context()
+    authority.configure_trust(trusting)
+
+    @app.websocket("/ws")
+    async def handler(request: Any, ws: Websocket) -> None:
+        await ws.send(request.scheme)
+
+    async with running(app, ssl=context) as server:
+        client = await connect(server, ssl=trusting, server_hostname="localhost")
+        assert (await client.ask("/")).body == b"hello"
+        host, port = address(server)
+        async with websockets.connect(f"wss://localhost:{port}/ws", ssl=trusting, host=host) as ws:
+            assert await ws.recv() == "wss"
+        await client.close()
+
+
+@on_both_loops
+async def test_nagle_is_off_on_every_connection(app: App) -> None:
+    @app.get("/nodelay")
+    async def nodelay(request: Any) -> HTTPResponse:
+        sock = request.transport.get_extra_info("socket")
+        return text(str(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0))
+
+    async with running(app) as server:
+        client = await connect(server)
+        assert (await client.ask("/nodelay")).body == b"True"
+        await client.close()
+
+
+@on_both_loops
+async def test_access_log_and_debug_can_be_set_for_a_run(app: App, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    async with running(app, access_log=False, debug=True) as server:
+        client = await connect(server)
+        await client.ask("/")
+        await client.close()
+    assert [record for record in caplog.records if record.name == "ferrows.access"] == []
+    assert app.debug
+
+
+# ---- protocols
+
+
+@on_both_loops
+async def test_own_protocol_decides_what_a_handshake_returns(app: App) -> None:
+    class Own(WebSocketProtocol):
+        async def websocket_handshake(self, request: Any, subprotocols: Any = None) -> Any:
+            ws = await super().websocket_handshake(request, subprotocols)
+            await ws.send("from the protocol")
+            return ws
+
+    @app.websocket("/ws")
+    async def handler(request: Any, ws: Websocket) -> None: ...
+
+    async with running(app, protocol=Own) as server:
+        host, port = address(server)
+        async with websockets.connect(f"ws://{host}:{port}/ws") as ws:
+            assert await ws.recv() == "from the protocol"
+
+
+@on_both_loops
+async def test_protocol_without_websockets_gets_no_arguments_for_them(app: App) -> None:
+    seen: list[dict[str, Any]] = []
+
+    class Recording(HttpProtocol):
+        def __init__(self, loop: Any, app: Any, *args: Any, **kwargs: Any) -> None:
+            seen.append(kwargs)
+            super().__init__(loop, app, *args, **kwargs)
+
+    async with running(app, protocol=Recording) as server:
+        client = await connect(server)
+        assert (await client.ask("/")).status == 200
+        await client.close()
+    assert set(seen[0]) == {"signal", "connections", "state", "unix"}
+
+
+# ---- serve
+
+
+@on_both_loops
+async def test_serve_asynchronously_gives_a_server_to_await(app: App) -> None:
+    connections: set[Any] = set()
+    signal = Signal()
+    server = serve("127.0.0.1", 0, app, run_async=True, connections=connections, signal=signal)
+    assert server is not None
+    async with await server:
+        client = await connect(server)
+        await client.ask("/")
+        assert len(connections) == 1
+        assert not signal.stopped
+        await client.close()
+    assert signal.stopped
+
+
+@pytest.mark.parametrize("version", [2, 3, "3"])
+def test_other_versions_of_http_are_refused(app: App, version: Any) -> None:
+    with pytest.raises(ServerError, match="aioquic"):
+        serve("127.0.0.1", 0, app, version=version)
+
+
+@pytest.fixture(params=["asyncio", "uvloop"])
+def loops(request: pytest.FixtureRequest, app: App) -> Iterator[None]:
+    app.config.USE_UVLOOP = request.param == "uvloop"
+    yield
+
+
+def ask_and_stop(app: App, answers: list[bytes]) -> None:
+    """From another thread, ask the server that starts in this one, and stop it."""
+
+    @app.after_server_start
+    async def started(app: App) -> None:
+        port = address(app.servers[0])[1]
+
+        def ask() -> None:
+            with socket.create_connection(("127.0.0.1", port), timeout=5) as client:
+                client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+                answers.append(b"".join(iter(lambda: client.recv(65536), b"")))
+            app.stop()
+
+        threading.Thread(target=ask).start()
+
+
+@pytest.mark.usefixtures("loops")
+def test_run_serves_until_the_app_is_stopped(app: App, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "ferrows.root")
+    order: list[str] = []
+    for event in app._listeners:
+        app.listener(event)(lambda app, event=event: order.append(event))
+    answers: list[bytes] = []
+    ask_and_stop(app, answers)
+    app.run(port=0)
+    assert answers[0].endswith(b"hello")
+    assert order == [
+        "main_process_start",
+        "before_server_start",
+        "after_server_start",
+        "before_server_stop",
+        "after_server_stop",
+        "main_process_stop",
+    ]
+    banner = caplog.records[0].getMessage()
+    assert "served: ferrows " in banner and " on http://127.0.0.1:" in banner
+    assert ("uvloop" if app.config.USE_UVLOOP else "asyncio") in banner
+    assert len(caplog.records) == 2
+
+
+def test_run_without_a_banner_on_a_loop_that_is_given(app: App, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "ferrows.root")
+    loop = asyncio.new_event_loop()
+    answers: list[bytes] = []
+    ask_and_stop(app, answers)
+    app.run(port=0, motd=False, loop=loop, register_sys_signals=False, debug=True)
+    assert len(answers) == 1
+    assert not any("ferrows " in record.getMessage() for record in caplog.records)
+    assert loop.get_debug() and not loop.is_closed()
+    loop.close()
+
+
+def test_run_can_be_repeated_with_more_routes(app: App) -> None:
+    answers: list[bytes] = []
+    ask_and_stop(app, answers)
+    app.run(port=0)
+    app.get("/more")(lambda request: text("more"))
+    app.run(port=0)
+    assert len(answers) == 2
+    assert [route.path for route in app.routes] == ["/", "/more"]
+
+
+def test_run_that_cannot_start_raises_and_cleans_up(app: App) -> None:
+    order: list[str] = []
+
+    async def fail(app: App) -> None:
+        raise RuntimeError("no database")
+
+    app.before_server_start(fail)
+    app.main_process_stop(lambda app: order.append("main stop"))
+    with pytest.raises(RuntimeError, match="no database"):
+        app.run(port=0)
+    assert order == ["main stop"]
+    assert app.servers == []
+
+
+def test_run_whose_process_listener_fails_raises(app: App) -> None:
+    def fail(app: App) -> None:
+        raise RuntimeError("main")
+
+    app.main_process_start(fail)
+    with pytest.raises(RuntimeError, match="main"):
+        app.run(port=0)
+
+
+def test_stop_during_the_start_ends_the_start(app: App) -> None:
+    order: list[str] = []
+
+    @app.before_server_start
+    async def hang(app: App) -> None:
+        app.stop()
+        await asyncio.Event().wait()
+
+    app.after_server_start(lambda app: order.append("started"))
+    app.run(port=0)
+    assert order == []
+
+
+def test_keyboard_interrupt_from_the_loop_stops_gracefully(app: App) -> None:
+    order: list[str] = []
+
+    @app.after_server_start
+    async def interrupt(app: App) -> None:
+        def raise_interrupt() -> None:
+            raise KeyboardInterrupt
+
+        asyncio.get_running_loop().call_soon(raise_interrupt)
+
+    app.before_server_stop(lambda app: order.append("stop"))
+    app.config.USE_UVLOOP = False
+    app.run(port=0, register_sys_signals=False)
+    assert order == ["stop"]
+
+
+def test_run_in_a_thread_cannot_take_signals_and_serves_all_the_same(app: App) -> None:
+    answers: list[bytes] = []
+    ask_and_stop(app, answers)
+    thread = threading.Thread(target=app.run, kwargs={"port": 0})
+    thread.start()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert answers[0].endswith(b"hello")
+
+
+def test_tasks_that_nobody_minds_are_cancelled_at_the_end_of_a_run(app: App) -> None:
+    cancelled: list[bool] = []
+    kept: list[asyncio.Task[None]] = []
+
+    async def forgotten() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.append(True)
+
+    @app.after_server_start
+    async def started(app: App) -> None:
+        kept.append(asyncio.get_running_loop().create_task(forgotten()))
+        app.stop()
+
+    app.run(port=0)
+    assert cancelled == [True]
+
+
+def test_start_that_fails_while_it_is_being_stopped_raises(app: App) -> None:
+    @app.before_server_start
+    async def fail(app: App) -> None:
+        app.stop()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise RuntimeError("on the way out")
+
+    with pytest.raises(RuntimeError, match="on the way out"):
+        app.run(port=0)
+
+
+def test_run_refuses_what_is_not_there_yet(app: App) -> None:
+    with pytest.raises(ServerError, match="workers is 2: several worker processes are not supported yet"):
+        app.run(workers=2)
+    with pytest.raises(ServerError, match="auto_reload is not supported"):
+        app.run(auto_reload=True)
+
+
+def test_run_in_use_port_raises(app: App) -> None:
+    with bind_socket("127.0.0.1", 0) as sock, pytest.raises(OSError):
+        app.run(port=sock.getsockname()[1])
+
+
+@pytest.mark.parametrize(
+    ("host", "shown"),
+    [("0.0.0.0", "http://localhost:{port} (all interfaces)"), ("127.0.0.1", "http://127.0.0.1:{port}")],
+)
+def test_banner_shows_an_address_to_click_on(app: App, caplog: pytest.LogCaptureFixture, host: str, shown: str) -> None:
+    caplog.set_level(logging.INFO, "ferrows.root")
+    ports: list[int] = []
+
+    @app.after_server_start
+    async def started(app: App) -> None:
+        ports.append(address(app.servers[0])[1])
+        app.stop()
+
+    app.run(host, 0, debug=True)
+    assert shown.format(port=ports[0]) in caplog.records[0].getMessage()
+    assert ", debug" in caplog.records[0].getMessage()
+
+
+def test_banner_shows_a_unix_socket(app: App, caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    caplog.set_level(logging.INFO, "ferrows.root")
+
+    @app.after_server_start
+    async def started(app: App) -> None:
+        app.stop()
+
+    app.run(unix=tmp_path / "s", register_sys_signals=False)
+    assert f"unix:{tmp_path / 's'}" in caplog.records[0].getMessage()

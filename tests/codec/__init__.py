@@ -1,0 +1,1 @@
+"""Tests of the sans-I/O codec, each on the extension and on the twin."""

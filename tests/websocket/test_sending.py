@@ -1,0 +1,437 @@
+"""send, ping, pong and close of a Websocket, on the codec that is in use."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from ferrows.exceptions import ConnectionClosedError, ConnectionClosedOK, WebsocketClosed
+from ferrows.websocket import State, Websocket
+
+from .harness import Peer, close, echo, frame, text, turns
+
+
+@pytest.mark.parametrize(
+    ("data", "encoding", "expected"),
+    [
+        ("text", None, (1, b"text")),
+        ("grün", None, (1, "grün".encode())),
+        ("", None, (1, b"")),
+        (b"bytes", None, (2, b"bytes")),
+        (bytearray(b"array"), None, (2, b"array")),
+        (memoryview(b"view"), None, (2, b"view")),
+        (memoryview(b"every second")[::2], None, (2, b"eeyscn")),
+        ("text", "text", (1, b"text")),
+        (b"text", "text", (1, b"text")),
+        (b"bytes", "bytes", (2, b"bytes")),
+        ("bytes", "bytes", (2, b"bytes")),
+        ({"ä": [1, None]}, "json", (1, '{"ä":[1,null]}'.encode())),
+        ([1, 2], "json", (1, b"[1,2]")),
+        ("quoted", "json", (1, b'"quoted"')),
+    ],
+)
+async def test_send(data: Any, encoding: str | None, expected: tuple[int, bytes]) -> None:
+    peer = Peer()
+    await peer.ws.send(data, encoding)
+    assert peer.sent == [expected]
+
+
+async def test_send_of_a_subclass_of_str_or_bytes() -> None:
+    class Text(str):
+        pass
+
+    class Binary(bytes):
+        pass
+
+    peer = Peer()
+    await peer.ws.send(Text("a"))
+    await peer.ws.send(Binary(b"b"))
+    assert peer.sent == [(1, b"a"), (2, b"b")]
+
+
+@pytest.mark.parametrize(
+    ("data", "encoding", "error"),
+    [
+        ({"a": 1}, None, TypeError),
+        (5, None, TypeError),
+        (None, None, TypeError),
+        ([1], None, TypeError),
+        (["a", b"b"], None, TypeError),
+        ({1, 2}, "json", TypeError),
+        ("a", "xml", ValueError),
+        ("\ud800", None, UnicodeEncodeError),
+        (b"\xff", "text", UnicodeDecodeError),
+    ],
+)
+async def test_what_cannot_be_sent_raises_when_awaited_not_when_called(
+    data: Any, encoding: str | None, error: type[Exception]
+) -> None:
+    peer = Peer()
+    sending = peer.ws.send(data, encoding)
+    with pytest.raises(error):
+        await sending
+
+
+async def test_send_is_a_coroutine_for_asyncio() -> None:
+    peer = Peer()
+    await asyncio.gather(peer.ws.send("a"), peer.ws.send("b"), asyncio.create_task(peer.ws.send("c")))
+    assert [payload for _, payload in peer.sent] == [b"a", b"b", b"c"]
+    with pytest.raises(KeyError):
+        peer.ws.send("d").throw(KeyError)
+    peer.ws.send("e").close()
+
+
+async def test_an_iterable_is_sent_as_one_fragmented_message() -> None:
+    peer = Peer()
+    await peer.ws.send(["a", "b"])
+    await peer.ws.send(piece for piece in (b"c", bytearray(b"d")))
+    await peer.ws.send([])
+    assert peer.sent == [(0x11, b"a"), (0x10, b"b"), (0, b""), (0x12, b"c"), (0x10, b"d"), (0, b"")]
+    assert peer.ws.messages_sent == 2
+
+
+async def test_each_fragment_of_an_async_iterable_leaves_at_once() -> None:
+    peer = Peer()
+    gate = asyncio.Event()
+
+    async def tokens() -> AsyncIterator[str]:
+        yield "first"
+        await gate.wait()
+        yield "second"
+
+    task = await peer.handle(lambda ws: ws.send(tokens()))  # type: ignore[arg-type, return-value]
+    assert peer.sent == [(0x11, b"first")]
+
+    other = await peer.handle(lambda ws: ws.send("other"))  # type: ignore[arg-type, return-value]
+    peer.ws.send_ping(b"control frames may come between")
+    assert not other.done()
+    gate.set()
+    await asyncio.gather(task, other)
+    assert peer.sent[1:] == [(9, b"control frames may come between"), (0x10, b"second"), (0, b""), (1, b"other")]
+
+
+async def test_an_iterable_that_raises_half_way_ends_the_connection_with_1011() -> None:
+    peer = Peer()
+
+    def pieces() -> Any:
+        yield "a"
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await peer.ws.send(pieces())
+    assert peer.sent[-1][0] == 8
+    assert peer.sent[-1][1][:2] == (1011).to_bytes(2, "big")
+    with pytest.raises(ConnectionClosedError) as caught:
+        await peer.ws.send("more")
+    assert caught.value.code == 1011
+
+
+async def test_send_suspends_while_the_peer_does_not_read_and_keeps_the_order() -> None:
+    peer = Peer()
+    peer.ws.pause_writing()
+
+    async def handler(ws: Websocket) -> None:
+        await ws.send("a")
+        await ws.send(["b"])
+        await ws.send("c")
+
+    task = await peer.handle(handler)
+    assert peer.sent == []
+    peer.ws.resume_writing()
+    await task
+    assert [payload for _, payload in peer.sent] == [b"a", b"b", b"", b"c"]
+
+
+async def test_a_send_that_waits_for_the_peer_learns_of_the_end() -> None:
+    peer = Peer()
+    peer.ws.pause_writing()
+    tasks = [await peer.handle(lambda ws: ws.send("never")) for _ in range(2)]  # type: ignore[arg-type, return-value]
+    tasks[0].cancel()
+    await turns()
+    assert not tasks[1].done()
+    await peer.lose()
+    with pytest.raises(ConnectionClosedError):
+        await tasks[1]
+    assert peer.sent == []
+
+
+async def test_a_peer_that_stops_reading_in_the_middle_of_a_corked_write_suspends_the_handler() -> None:
+    peer = Peer(max_size=2**20)
+    peer.transport.on_write = lambda data: peer.ws.pause_writing()
+    sent: list[int] = []
+
+    async def handler(ws: Websocket) -> None:
+        await ws.recv()
+        for number in range(100):
+            await ws.send(bytes(10_000))
+            sent.append(number)
+
+    task = await peer.handle(handler)
+    await peer.feed(text("go"))
+    assert 5 <= len(sent) <= 8  # 64 KiB of cork, then the transport's word counts
+    assert len(peer.transport.writes) == 1
+    peer.transport.on_write = None
+    peer.ws.resume_writing()
+    await task
+    assert len(peer.sent) == 100
+
+
+async def test_a_peer_that_does_not_read_gets_the_latest_pong_only() -> None:
+    peer = Peer()
+    peer.ws.pause_writing()
+    await peer.feed(*(frame(9, b"%d" % number) for number in range(1000)))
+    assert peer.sent == []
+    peer.ws.resume_writing()
+    assert peer.sent == [(10, b"999")]
+
+
+async def test_sends_inside_and_outside_a_batch_keep_their_order() -> None:
+    peer = Peer()
+
+    async def handler(ws: Websocket) -> None:
+        await ws.send("before")
+        await ws.recv()
+        await ws.send("batch")
+        await asyncio.sleep(0)
+        await ws.send("after")
+
+    task = await peer.handle(handler)
+    await peer.feed(text("go"))
+    await task
+    assert [payload for _, payload in peer.sent] == [b"before", b"batch", b"after"]
+
+
+async def test_another_thread_sends_by_call_soon_threadsafe() -> None:
+    peer = Peer()
+    await asyncio.to_thread(lambda: peer.loop.call_soon_threadsafe(peer.ws.send, "from a thread"))
+    await turns()
+    assert peer.sent == [(1, b"from a thread")]
+
+
+async def test_send_raises_once_the_connection_is_closed() -> None:
+    peer = Peer()
+    await peer.handle(echo)
+    await peer.feed(close(1000))
+    for data in ("a", b"b", ["c"], {"d": 1}):
+        with pytest.raises(ConnectionClosedOK):
+            await peer.ws.send(data, "json" if isinstance(data, dict) else None)
+    results = await asyncio.gather(peer.ws.send("a"), peer.ws.send("b"), return_exceptions=True)
+    assert [type(result) for result in results] == [ConnectionClosedOK, ConnectionClosedOK]
+
+
+# ---- ping and pong
+
+
+async def test_a_ping_returns_a_future_of_the_round_trip_time() -> None:
+    peer = Peer()
+    future = await peer.ws.ping()
+    opcode, payload = peer.sent[0]
+    assert (opcode, len(payload)) == (9, 4)
+    assert not future.done()
+    await peer.feed(frame(10, payload))
+    assert await future >= 0
+    assert peer.ws.latency == await future
+
+
+async def test_a_pong_resolves_the_earlier_pings_as_well() -> None:
+    peer = Peer()
+    first, second, third = [await peer.ws.ping(data) for data in ("1", b"2", bytearray(b"3"))]
+    await peer.feed(frame(10, b"2"))
+    assert (first.done(), second.done(), third.done()) == (True, True, False)
+
+
+async def test_a_payload_in_flight_and_one_that_is_too_long_are_value_errors() -> None:
+    peer = Peer()
+    await peer.ws.ping(b"same")
+    with pytest.raises(ValueError, match="in flight"):
+        await peer.ws.ping(b"same")
+    with pytest.raises(ValueError):
+        await peer.ws.ping(bytes(126))
+    with pytest.raises(ValueError):
+        await peer.ws.pong(bytes(126))
+    await peer.feed(frame(10, b"same"))
+    await peer.ws.ping(b"same")
+    assert len(peer.sent) == 2
+
+
+async def test_an_unasked_pong_is_ignored() -> None:
+    peer = Peer()
+    await peer.feed(frame(10, b"?") + text("a"))
+    assert await peer.ws.recv() == "a"
+    assert peer.sent == []
+
+
+async def test_a_ping_in_flight_at_the_end_fails_without_a_complaint_of_the_loop() -> None:
+    complaints: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: complaints.append(context))
+    peer = Peer()
+    future = await peer.ws.ping()
+    ignored = await peer.ws.ping()
+    await peer.lose()
+    with pytest.raises(ConnectionClosedError):
+        await future
+    del ignored, future
+    gc.collect()
+    await turns()
+    assert complaints == []
+    with pytest.raises(WebsocketClosed):
+        await peer.ws.ping()
+
+
+async def test_pong_is_sent_unasked_and_nothing_once_closing() -> None:
+    peer = Peer()
+    await peer.ws.pong("beat")
+    peer.ws.end_connection()
+    await peer.ws.pong("beat")
+    assert [opcode for opcode, _ in peer.sent] == [10, 8]
+
+
+# ---- closing
+
+
+async def test_close_performs_the_closing_handshake_then_ends_tcp_by_fin() -> None:
+    peer = Peer()
+    task = await peer.handle(lambda ws: ws.close(4000, "enough"))
+    assert peer.sent == [(8, (4000).to_bytes(2, "big") + b"enough")]
+    assert (peer.ws.open, peer.ws.closed, peer.ws.server_state) == (False, False, State.CLOSING)
+    await peer.feed(text("still on its way") + close(4000))
+    assert peer.transport.calls == ["write_eof"]
+    assert not task.done()
+    await peer.lose()
+    await task
+    assert (peer.ws.close_code, peer.ws.close_reason, peer.ws.closed_by) == (4000, "enough", "server")
+    await peer.ws.close()
+    assert len(peer.sent) == 1
+
+
+async def test_close_drops_a_peer_that_does_not_answer() -> None:
+    peer = Peer(close_timeout=0.001)
+    task = await peer.handle(lambda ws: ws.close())
+    while "abort" not in peer.transport.calls:
+        await asyncio.sleep(0.001)
+    await peer.lose()
+    await task
+    assert peer.ws.close_code == 1006
+
+
+async def test_a_peer_that_does_not_end_tcp_after_the_closing_handshake_is_dropped() -> None:
+    peer = Peer(close_timeout=0.001)
+    await peer.feed(close())
+    assert peer.transport.calls == ["write_eof"]
+    while "abort" not in peer.transport.calls:
+        await asyncio.sleep(0.001)
+
+
+async def test_a_transport_that_cannot_half_close_is_closed() -> None:
+    peer = Peer(half_close=False)
+    await peer.feed(close())
+    assert peer.transport.calls == ["close"]
+
+
+async def test_closing_reads_on_for_the_peers_close_but_keeps_no_more_than_the_limit() -> None:
+    peer = Peer(max_queue=2)
+    await peer.feed(text("x") * 2)
+    assert peer.transport.calls == ["pause_reading"]
+    task = await peer.handle(lambda ws: ws.close())
+    assert peer.transport.calls == ["pause_reading", "resume_reading"]
+    await peer.feed(text("x") * 1000)
+    assert peer.ws.queued == 2
+    await peer.feed(close())
+    await peer.lose()
+    await task
+
+
+@pytest.mark.parametrize("code", [0, 999, 1004, 1005, 1006, 1015, 2999, 5000])
+async def test_a_close_code_that_may_not_be_sent_is_a_value_error(code: int) -> None:
+    peer = Peer()
+    with pytest.raises(ValueError, match=str(code)):
+        await peer.ws.close(code)
+    with pytest.raises(ValueError, match="123"):
+        await peer.ws.close(1000, "ü" * 62)
+    assert peer.sent == []
+
+
+async def test_states_and_codes_over_a_connections_life() -> None:
+    peer = Peer(subprotocol="chat")
+    ws = peer.ws
+    assert (ws.open, ws.closed, ws.close_code, ws.close_reason, ws.subprotocol) == (True, False, None, None, "chat")
+    assert (ws.client_state, ws.server_state) == (State.OPEN, State.OPEN)
+    await peer.feed(close(1001, "tab closed"))
+    assert (ws.open, ws.closed, ws.close_code, ws.close_reason) == (False, True, 1001, "tab closed")
+    assert (ws.client_state, ws.server_state, ws.closed_by) == (State.CLOSING, State.CLOSED, "client")
+    assert "closed" in repr(ws)
+    await peer.lose()
+    assert (ws.client_state, ws.server_state) == (State.CLOSED, State.CLOSED)
+    await ws.wait_closed()
+    assert await ws.wait_for_connection_lost(1)
+
+
+async def test_wait_for_connection_lost_gives_up_after_its_timeout() -> None:
+    peer = Peer()
+    assert not await peer.ws.wait_for_connection_lost(0.001)
+
+
+async def test_a_websocket_lives_in_a_set_and_takes_attributes() -> None:
+    peer, other = Peer(), Peer()
+    assert len({peer.ws, other.ws, peer.ws}) == 2
+    peer.ws.name = "ada"  # type: ignore[attr-defined]
+    assert json.dumps(peer.ws.name) == '"ada"'  # type: ignore[attr-defined]
+
+
+async def test_fail_connection_sends_its_code_and_1006_drops() -> None:
+    peer = Peer()
+    assert peer.ws.fail_connection(1008, "policy")
+    assert peer.sent == [(8, (1008).to_bytes(2, "big") + b"policy")]
+    assert not peer.ws.fail_connection(1008)
+    assert peer.ws.fail_connection()
+    assert peer.transport.calls == ["write_eof", "abort"]
+    await peer.lose()
+    assert not peer.ws.fail_connection()
+
+
+async def test_auto_close_connection_closes_with_1000() -> None:
+    peer = Peer()
+    task = await peer.handle(lambda ws: ws.auto_close_connection())
+    assert peer.sent == [(8, (1000).to_bytes(2, "big"))]
+    await peer.lose()
+    await task
+
+
+async def test_close_while_corked_comes_after_what_was_sent() -> None:
+    peer = Peer()
+
+    async def handler(ws: Websocket) -> None:
+        await ws.send(await ws.recv())
+        await ws.close()
+
+    task = await peer.handle(handler)
+    await peer.feed(text("last words"))
+    assert [opcode for opcode, _ in peer.sent] == [1, 8]
+    await peer.feed(close())
+    await peer.lose()
+    await task
+
+
+async def test_nothing_is_sent_after_a_close() -> None:
+    peer = Peer()
+    peer.ws.end_connection(1001)
+    await peer.feed(frame(9, b"?"))
+    with pytest.raises(ConnectionClosedOK):
+        await peer.ws.send("late")
+    assert [opcode for opcode, _ in peer.sent] == [8]
+
+
+async def test_keepalive_ping_by_hand_fails_a_silent_peer() -> None:
+    peer = Peer(ping_interval=0.001, ping_timeout=0.001)
+    await peer.ws.keepalive_ping()
+    assert [opcode for opcode, _ in peer.sent] == [9, 8]
+    assert peer.ws.close_code == 1011
+    await Peer(ping_interval=None).ws.keepalive_ping()
+    ended = Peer(ping_interval=0.001)
+    await ended.lose()
+    await ended.ws.keepalive_ping()
