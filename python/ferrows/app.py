@@ -82,7 +82,8 @@ class App(Registrar):
         self.signal_router = SignalRouter()
         self.blueprints: dict[str, Blueprint] = {}
         self.servers: list[AsyncioServer] = []
-        self.websocket_tasks: set[asyncio.Task[Any]] = set()
+        # The tasks that run a websocket's handler, and the protocol of each.
+        self.websocket_tasks: dict[asyncio.Task[Any], Any] = {}
         self._tasks = Tasks(self)
         self._listeners: dict[str, list[ListenerRegistration]] = {event: [] for event in LISTENERS}
         self._middleware: list[tuple[MiddlewareRegistration, str | None]] = []
@@ -416,6 +417,11 @@ class App(Registrar):
             response = await self._run_response_middleware(after, request, response)
         return response
 
+    async def finish_response(self, request: Request, response: HTTPResponse) -> HTTPResponse:
+        """Run the response middleware for a response that a handler is about to stream; see `Request.respond`."""
+        after = self._response_middleware if request.route is None else request.route.response_middleware
+        return await self._run_response_middleware(after, request, response)
+
     async def _run_response_middleware(
         self, middleware: tuple[Handler, ...], request: Request, response: HTTPResponse
     ) -> HTTPResponse:
@@ -455,7 +461,7 @@ class App(Registrar):
         upgrade = Upgrade(self, request, route)
         task = asyncio.current_task()
         assert task is not None
-        self.websocket_tasks.add(task)
+        self.websocket_tasks[task] = request.protocol
         try:
             if not route.decorators:
                 await upgrade.run(route.handler, values)
@@ -475,7 +481,7 @@ class App(Registrar):
             await upgrade.failed(error)
             return None
         finally:
-            self.websocket_tasks.discard(task)
+            del self.websocket_tasks[task]
         if upgrade.ws is None:
             if not isinstance(response, HTTPResponse):
                 raise invalid_response(request, response)

@@ -295,13 +295,14 @@ class Request:
     ) -> HTTPResponse:
         """Begin a streamed response: ``await response.send(data)`` on what this returns, then ``await response.eof()``.
 
-        The head leaves with the first data. A handler that has called this need return nothing. Raises ServerError
-        where the request has its response already.
+        Response middleware runs now; the head leaves with the first data. A handler that has called this need return
+        nothing. Raises ServerError where the request has its response already.
         """
         from .response import HTTPResponse
 
         if response is None:
             response = HTTPResponse(status=status, headers=headers, content_type=content_type)
+        response = await self.app.finish_response(self, response)
         self.protocol.begin_response(self, response)
         self.responded = True
         return response

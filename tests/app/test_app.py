@@ -99,10 +99,10 @@ async def test_handler_gets_the_request_and_typed_parameters(app: App, ask: Ask)
 
 @pytest.mark.parametrize("method", ["get", "post", "put", "patch", "delete", "head", "options"])
 async def test_there_is_a_decorator_for_each_method(app: App, ask: Ask, method: str) -> None:
-    @getattr(app, method)("/x")
     def handler(request: Any) -> HTTPResponse:
         return text(request.method)
 
+    getattr(app, method)("/x")(handler)
     assert body(await ask(app, "/x", method.upper())) == method.upper()
 
 
@@ -156,6 +156,22 @@ async def test_streamed_response_leaves_nothing_to_return(app: App) -> None:
         raise AssertionError("the head is out")
 
     assert await app.handle_request(make_request(app, "/")) is None
+
+
+async def test_response_middleware_runs_before_the_head_of_a_streamed_response_leaves(app: App) -> None:
+    @app.get("/")
+    async def index(request: Any) -> None:
+        await request.respond(content_type="text/plain")
+
+    @app.on_response
+    def mark(request: Any, response: HTTPResponse) -> None:
+        response.headers["x-marked"] = "yes"
+
+    begun: list[HTTPResponse] = []
+    request = make_request(app, "/")
+    request.protocol.begin_response = lambda request, response: begun.append(response)
+    assert await app.handle_request(request) is None
+    assert [response.headers.get("x-marked") for response in begun] == ["yes"]
 
 
 async def test_error_in_a_streamed_response_is_the_protocols_to_end(app: App) -> None:

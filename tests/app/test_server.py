@@ -232,7 +232,7 @@ async def test_nothing_can_be_registered_while_the_server_runs(app: App) -> None
 
 @on_both_loops
 async def test_wrong_configuration_is_an_error_before_anything_listens(app: App) -> None:
-    app.config.WEBSOCKET_MAX_SIZE = "large"
+    app.config["WEBSOCKET_MAX_SIZE"] = "large"
     with pytest.raises(ValueError, match="WEBSOCKET_MAX_SIZE must"):
         await app.create_server(port=0)
     assert app.servers == []
@@ -352,7 +352,7 @@ async def test_what_is_not_done_in_time_is_cancelled(app: App) -> None:
     await server.stop()
     assert time.monotonic() - began < 2
     assert sorted(cancelled) == ["request", "websocket"]
-    assert server.connections == set() and app.websocket_tasks == set()
+    assert server.connections == set() and app.websocket_tasks == {}
     await ws.close()
     await client.close()
 
@@ -393,6 +393,44 @@ async def test_connection_that_cannot_be_ended_is_dropped(app: App, caplog: pyte
     with contextlib.suppress(ConnectionError):
         assert await client.reader.read() == b""
     await client.close()
+
+
+@on_both_loops
+async def test_connection_that_stays_is_dropped_in_the_end(app: App) -> None:
+    app.config.GRACEFUL_SHUTDOWN_TIMEOUT = 0
+
+    class Deaf(HttpProtocol):
+        def shutdown(self, code: int = 1001) -> None: ...
+
+    async with running(app, protocol=Deaf) as server:
+        client = await connect(server)
+        await client.ask("/")
+        assert len(server.connections) == 1
+    assert server.connections == set()
+    with contextlib.suppress(ConnectionError):
+        assert await client.reader.read() == b""
+    await client.close()
+
+
+@on_both_loops
+async def test_end_of_one_server_leaves_the_others_websockets_alone(app: App) -> None:
+    @app.websocket("/ws")
+    async def echo(request: Any, ws: Websocket) -> None:
+        async for message in ws:
+            await ws.send(message)
+
+    async with running(app) as staying:
+        async with running(app) as leaving:
+            host, port = address(staying)
+            ws = await websockets.connect(f"ws://{host}:{port}/ws")
+            await ws.send("before")
+            assert await ws.recv() == "before"
+            began = time.monotonic()
+            await leaving.stop()
+            assert time.monotonic() - began < 2
+        await ws.send("after")
+        assert await ws.recv() == "after"
+        await ws.close()
 
 
 # ---- where it listens

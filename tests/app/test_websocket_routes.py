@@ -195,7 +195,7 @@ async def test_handshake_that_refuses_has_its_status(app: App) -> None:
     response = await app.handle_request(make_request(app, "/ws", protocol=Refusing()))
     assert response is not None
     assert (response.status, response.headers["x"], response.content_type) == (400, "y", "application/json")
-    assert app.websocket_tasks == set()
+    assert app.websocket_tasks == {}
 
 
 # ---- apply
@@ -390,12 +390,12 @@ async def test_cancelled_handler_ends_its_connection_without_waiting(app: App, u
     ws = Ending()
     task = asyncio.create_task(app.handle_request(make_request(app, "/ws", protocol=Slow(ws))))
     await asyncio.sleep(0)
-    assert app.websocket_tasks == {task}
+    assert set(app.websocket_tasks) == {task}
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     assert ws.ended == (1001 if upgraded else None)
-    assert app.websocket_tasks == set()
+    assert app.websocket_tasks == {}
 
 
 # ---- other implementations of a websocket

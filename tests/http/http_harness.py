@@ -80,6 +80,9 @@ class App:
         self.requests.append(request)
         return await self.handler(request)
 
+    async def finish_response(self, request: Request, response: HTTPResponse) -> HTTPResponse:
+        return response
+
 
 class FakeTransport(asyncio.Transport):
     """Records what is written. ``buffered`` bytes are those that the peer does not read.

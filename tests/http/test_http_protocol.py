@@ -1159,6 +1159,25 @@ def test_shutdown_lets_a_busy_connection_finish() -> None:
     run(main(GET[:5], GET[5:]))
 
 
+def test_shutdown_in_the_middle_of_a_stream_ends_the_connection_after_it() -> None:
+    async def handler(request: Request) -> None:
+        response = await request.respond()
+        await response.send("a")
+        await asyncio.sleep(1)
+        await response.send("b")
+
+    async def main() -> None:
+        peer = Peer(App(handler))
+        await peer.send(GET)
+        peer.protocol.shutdown()
+        await peer.pass_time(1.1)
+        [reply] = parse_replies(peer.transport.output)
+        assert reply.body == b"ab"
+        assert peer.transport.eof_written
+
+    run(main())
+
+
 def test_close_aborts_what_cannot_be_written() -> None:
     async def main() -> None:
         peer = Peer()

@@ -456,6 +456,19 @@ def _size() -> Iterator[Case]:
         "40-compressed-length", 40, "10.4", header(TEXT, 2**40, rsv=RSV1)[:10], 1009, over(2**40, 10), deflate=True,
         max_size=10,
     )  # fmt: skip
+    for limit, most in ((0, 64), (10, 74), (255, 319), (256, 321), (1000, 1067), (2**20, 2**20 + 2**12 + 64)):
+        for length in (most, most + 1):
+            head = header(BINARY, length, rsv=RSV1)[: 2 if length < 126 else 4 if length < 2**16 else 10]
+            if length == most:
+                yield Case(
+                    f"40-compressed-length-{length}-of-{limit}", 40, "10.4", head, then="partial", deflate=True,
+                    max_size=limit,
+                )  # fmt: skip
+            else:
+                yield fails(
+                    f"40-compressed-length-{length}-of-{limit}", 40, "10.4", head, 1009, over(length, limit),
+                    deflate=True, max_size=limit,
+                )  # fmt: skip
     yield Case(
         "40-compressed-longer-than-its-message",
         40,
@@ -860,6 +873,10 @@ def _deflate() -> Iterator[Case]:
         1009,
         "inflated message over 7 bytes",
         max_size=7,
+    )
+    yield case("65-no-limit", 65, "8", rsv1(packed) + first + last, hello * 2, max_size=None)
+    yield case(
+        "65-no-limit-with-takeover", 65, "8", first + last + rsv1(packed), hello * 2, takeover=True, max_size=None
     )
     yield case("65-each-message-by-itself", 65, "8", rsv1(packed) * 4, hello * 4, max_size=5)
 

@@ -75,6 +75,7 @@ def make_app(**config: Any) -> App:
     for name, options in COMPRESSIONS.items():
         app.add_websocket_route(echo_messages, f"/deflate/{name}", name=f"deflate_{name}", compression=options)
     app.add_websocket_route(echo_messages, "/origin", name="origin", origins=["https://example.com"])
+    app.add_websocket_route(echo_messages, "/same", name="same", origins=["same"])
     return app
 
 

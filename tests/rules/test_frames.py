@@ -19,7 +19,9 @@ from .wire import (
     CONTINUATION,
     PING,
     PONG,
+    RSV1,
     TEXT,
+    Deflater,
     Frame,
     close,
     close_body,
@@ -297,6 +299,34 @@ def test_rule_43_utf_8_is_cut_at_no_character(codec: ModuleType, streamed: bool)
         assert "".join(event.data for event in events) == sentence  # type: ignore[union-attr, misc]
         assert [event.fin for event in events][-1:] == [True]  # type: ignore[union-attr]
         assert sum(event.fin for event in events) == 1  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("compressed", [False, True], ids=["plain", "compressed"])
+def test_rule_43_streaming_from_inside_a_message_cuts_no_character(codec: ModuleType, compressed: bool) -> None:
+    """Frames that are whole already are handed over as they ended, and the rest a frame at a time."""
+    sentence = "aé€😀" * 3
+    octets = sentence.encode()
+    sent_as = [octets[at : at + 1] for at in range(len(octets))]
+    rsv = 0
+    if compressed:
+        deflater = Deflater()
+        sent_as, rsv = [deflater.flushed(octet) for octet in sent_as], RSV1
+    frames = [
+        frame(CONTINUATION if at else TEXT, payload, fin=False, rsv=0 if at else rsv)
+        for at, payload in enumerate(sent_as)
+    ]
+    data = b"".join(frames) + frame(CONTINUATION)
+    for at in range(len(data)):
+        connection = codec.Connection(deflate=DeflateParameters() if compressed else None)
+        connection.receive_data(data[:at])
+        assert connection.events() == []
+        connection.stream_next()
+        connection.receive_data(data[at:])
+        connection.receive_data(text("after"))
+        *fragments, last = connection.events()
+        assert "".join(fragment.data for fragment in fragments) == sentence, at
+        assert [fragment.fin for fragment in fragments] == [False] * (len(fragments) - 1) + [True], at
+        assert last == Message("after")
 
 
 @vectors(44)

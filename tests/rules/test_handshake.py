@@ -337,6 +337,19 @@ def test_rule_26_origin_that_is_not_allowed_is_403(server: Server, origin: str) 
     check_refused(server, handshake("/origin", f"Origin: {origin}"), (403,))
 
 
+@pytest.mark.parametrize("origin", ["https://example.com", "http://example.com", "https://example.com:443"])
+def test_rule_26_same_origin_is_the_host_of_the_request(server: Server, origin: str) -> None:
+    check_open(server, handshake("/same", f"Origin: {origin}"))
+
+
+@pytest.mark.parametrize(
+    "origin",
+    ["https://evil.example", "https://example.com:8443", "https://example.com.evil.example", "null", "https://"],
+)
+def test_rule_26_other_origin_than_the_host_of_the_request_is_403(server: Server, origin: str) -> None:
+    check_refused(server, handshake("/same", f"Origin: {origin}"), (403,))
+
+
 def test_rule_26_second_origin_is_refused(server: Server) -> None:
     for lines in (
         ["Origin: https://example.com", "Origin: https://evil.example"],

@@ -463,8 +463,11 @@ class Connection:
         """Fail the connection as if the peer had broken a rule (§7.1.7): nothing more is read, and a Close is pending.
 
         A reason is cut at 123 bytes. With a code that must not be on the wire, such as 1006, no Close is sent. Nothing
-        happens if the connection failed already, or the closing handshake is as good as over.
+        happens if the connection failed already, or the closing handshake is as good as over. ValueError for a code
+        that has no 16 bits.
         """
+        if not 0 <= code <= 0xFFFF:
+            raise ValueError(f"close code {code} is not permitted")
         reason = truncate_reason(reason)
         if self.state != CLOSED and self._pending_close is None:
             self._fail_with(code, reason)

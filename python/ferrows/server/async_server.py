@@ -8,7 +8,6 @@ import socket
 from collections.abc import Awaitable, Generator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from ..exceptions import ServerError
 from ..log import error_logger
 from .socket import remove_unix_socket
 
@@ -99,9 +98,9 @@ class AsyncioServer:
     async def start_serving(self) -> None:
         """Start accepting connections; does nothing where they are accepted already."""
         await self
-        server = self._listening()
-        if not server.is_serving():
-            await server.start_serving()
+        assert self.server is not None
+        if not self.server.is_serving():
+            await self.server.start_serving()
 
     async def after_start(self) -> None:
         """Trigger "after_server_start" listeners."""
@@ -205,11 +204,6 @@ class AsyncioServer:
         self._done.add(step)
         return True
 
-    def _listening(self) -> asyncio.Server:
-        if self.server is None:
-            raise ServerError("the server does not listen yet: await it first")
-        return self.server  # type: ignore[return-value]
-
     async def _stop(self) -> None:
         await self._stop_accepting()
         await self._unless_forced(self.before_stop())
@@ -255,7 +249,7 @@ class AsyncioServer:
     async def _close_connections(self) -> None:
         await self._stop_accepting()
         await self._drain(self.app.config.GRACEFUL_SHUTDOWN_TIMEOUT)
-        handlers = set(self.app.websocket_tasks)
+        handlers = self._handlers()
         for connection in list(self.connections):
             task = getattr(connection, "task", None)
             if task is not None:
@@ -275,6 +269,14 @@ class AsyncioServer:
         if self in self.app.servers:
             self.app.servers.remove(self)
 
+    def _handlers(self) -> set[asyncio.Task[Any]]:
+        """The handlers of this server's WebSockets, also of those whose connection is gone; the app may have more."""
+        return {
+            task
+            for task, protocol in self.app.websocket_tasks.items()
+            if getattr(protocol, "connections", self.connections) is self.connections
+        }
+
     async def _drain(self, timeout: float) -> None:
         """Tell every connection that the server goes away and wait for the last one, and for the last handler."""
         told: set[Any] = set()
@@ -288,7 +290,7 @@ class AsyncioServer:
                 except Exception:
                     error_logger.exception("connection could not be ended")
                     connection.abort()
-            if not self.connections and not self.app.websocket_tasks:
+            if not self.connections and not self._handlers():
                 return
             if self._forced.is_set() or self.loop.time() >= deadline:
                 return

@@ -68,14 +68,15 @@ impl Connection {
     }
 
     #[pyo3(signature = (code=Some(1000), reason=""), text_signature = "($self, /, code=1000, reason='')")]
-    fn send_close(&mut self, py: Python<'_>, code: Option<u16>, reason: &str) -> PyResult<()> {
-        let sent = self.core.send_close(code, reason);
+    fn send_close(&mut self, py: Python<'_>, code: Option<i64>, reason: &str) -> PyResult<()> {
+        let sent = self.core.send_close(code.map(convert::close_code).transpose()?, reason);
         self.checked(py, sent)
     }
 
     #[pyo3(signature = (code, reason=""))]
-    fn fail(&mut self, code: u16, reason: &str) {
-        self.core.fail(code, reason);
+    fn fail(&mut self, code: i64, reason: &str) -> PyResult<()> {
+        self.core.fail(convert::close_code(code)?, reason);
+        Ok(())
     }
 
     fn hold_pongs(&mut self, hold: bool) {

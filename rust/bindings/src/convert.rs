@@ -67,6 +67,11 @@ pub fn caller_error(py: Python<'_>, error: &Error, close: Option<&CloseFrame>) -
     }
 }
 
+/// A close code as the wire could carry it; `ValueError` for a number that has no 16 bits.
+pub fn close_code(code: i64) -> PyResult<u16> {
+    u16::try_from(code).map_err(|_| PyValueError::new_err(format!("close code {code} is not permitted")))
+}
+
 /// The bytes of any bytes-like object, without a copy where it is contiguous `bytes`.
 pub fn with_bytes<R>(data: &Bound<'_, PyAny>, work: impl FnOnce(&[u8]) -> R) -> PyResult<R> {
     if let Ok(bytes) = data.cast::<PyBytes>() {

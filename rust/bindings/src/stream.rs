@@ -280,16 +280,16 @@ impl MessageStream {
     }
 
     #[pyo3(signature = (code=Some(1000), reason=""), text_signature = "($self, /, code=1000, reason='')")]
-    fn send_close(slf: &Bound<'_, Self>, code: Option<u16>, reason: &str) -> PyResult<()> {
-        let sent = slf.borrow_mut().core.send_close(code, reason);
+    fn send_close(slf: &Bound<'_, Self>, code: Option<i64>, reason: &str) -> PyResult<()> {
+        let sent = slf.borrow_mut().core.send_close(code.map(convert::close_code).transpose()?, reason);
         slf.borrow().checked(slf.py(), sent)?;
         Self::leave_or_wait(slf)
     }
 
     /// Fail the connection (RFC 6455 §7.1.7): a Close with this code, and nothing after it.
     #[pyo3(signature = (code, reason=""))]
-    fn fail(slf: &Bound<'_, Self>, code: u16, reason: &str) -> PyResult<()> {
-        slf.borrow_mut().core.fail(code, reason);
+    fn fail(slf: &Bound<'_, Self>, code: i64, reason: &str) -> PyResult<()> {
+        slf.borrow_mut().core.fail(convert::close_code(code)?, reason);
         Self::run_turn(slf)
     }
 

@@ -310,7 +310,8 @@ class HttpProtocol(HttpProtocolMixin, FerrowsProtocol):
             if isinstance(writer.response, ResponseStream) and not writer.started:
                 await writer.response.run()
             await writer.response.eof()
-            self.keep_alive = writer.keep_alive
+            # The server may have begun to stop since the head was written.
+            self.keep_alive = self.keep_alive and writer.keep_alive
             self._log_access(writer.response.status, writer.bytes_sent)
         elif isinstance(response, HTTPResponse):
             head, body, self.keep_alive = encode_response(

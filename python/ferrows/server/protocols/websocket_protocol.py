@@ -143,8 +143,9 @@ class WebSocketProtocol(HttpProtocol):
         if ws is not None:
             ws.lose_transport()
             self._log_end(ws)
-            # A bound method of ws, which would keep protocol and ws alive in a cycle.
+            # What would keep protocol, request and ws alive in cycles.
             self.__dict__.pop("data_received", None)
+            self._websocket_request = None
         super().connection_lost(exc)
 
     def close(self, timeout: float | None = None) -> None:
