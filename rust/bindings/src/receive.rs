@@ -31,6 +31,14 @@ enum Phase {
     Done,
 }
 
+/// How far [`Receive::advance`] came.
+pub enum Step<'py> {
+    /// To the end, with what the await evaluates to.
+    Done(Bound<'py, PyAny>),
+    /// The task has to wait; the receive itself is what it waits for.
+    Waiting,
+}
+
 /// The awaitable of the next message. It takes the message when it is resumed, not when it is woken: a cancellation
 /// that comes in between loses nothing.
 #[pyclass(module = "ferrows._core")]
@@ -72,7 +80,8 @@ impl Receive {
         Ok(false)
     }
 
-    fn step(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
+    /// Go on: the coroutine's `send(None)`.
+    pub fn advance<'py>(slf: &Bound<'py, Self>) -> PyResult<Step<'py>> {
         let py = slf.py();
         let (stream, mode, phase) = {
             let this = slf.borrow();
@@ -91,7 +100,7 @@ impl Receive {
         match MessageStream::take(&stream, mode)? {
             Taken::Item(value) => {
                 slf.borrow_mut().phase = Phase::Done;
-                Err(PyStopIteration::new_err((value,)))
+                Ok(Step::Done(value.into_bound(py)))
             }
             Taken::Ended => {
                 slf.borrow_mut().phase = Phase::Done;
@@ -108,8 +117,15 @@ impl Receive {
                     this.blocking = true;
                 }
                 stream.borrow_mut().wait_with(slf.clone().unbind());
-                Ok(slf.clone().into_any().unbind())
+                Ok(Step::Waiting)
             }
+        }
+    }
+
+    fn step(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
+        match Self::advance(slf)? {
+            Step::Done(value) => Err(PyStopIteration::new_err((value.unbind(),))),
+            Step::Waiting => Ok(slf.clone().into_any().unbind()),
         }
     }
 
