@@ -4,9 +4,9 @@
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Generator, Iterable
 from contextvars import Context
-from typing import Any, Final, NoReturn, Protocol, Self, TypeAlias, final
+from typing import Any, Final, Literal, NoReturn, Protocol, Self, TypeAlias, final, overload
 
 from typing_extensions import disjoint_base
 
@@ -15,6 +15,15 @@ from .events import Event
 __all__ = ["CLOSED", "CLOSING", "OPEN", "Connection", "MessageStream", "Receive", "Sent", "apply_mask"]
 
 _Buffer: TypeAlias = bytes | bytearray | memoryview
+_Sendable: TypeAlias = (
+    str
+    | _Buffer
+    | Iterable[str]
+    | Iterable[_Buffer]
+    | AsyncIterable[str]
+    | AsyncIterable[_Buffer]
+    | AsyncIterable[str | bytes]
+)
 
 class _Deflate(Protocol):
     # What a connection needs to know of a negotiated permessage-deflate (RFC 7692 §7.1).
@@ -104,6 +113,8 @@ class Receive:
     def send(self, value: object, /) -> Any: ...
     def throw(self, typ: Any, val: Any = None, tb: Any = None, /) -> Any: ...
     def close(self) -> None: ...
+    @property
+    def __name__(self) -> str: ...
     _asyncio_future_blocking: bool | None
     def get_loop(self) -> asyncio.AbstractEventLoop: ...
     def add_done_callback(
@@ -125,6 +136,8 @@ class Sent:
     def send(self, value: object, /) -> NoReturn: ...
     def throw(self, typ: Any, val: Any = None, tb: Any = None, /) -> NoReturn: ...
     def close(self) -> None: ...
+    @property
+    def __name__(self) -> str: ...
 
 @disjoint_base
 class MessageStream:
@@ -137,8 +150,8 @@ class MessageStream:
     The subclass provides the methods that are marked as its own.
     """
 
-    sending_fragments: bool
-    """A message is being sent in fragments: every other one has to wait for its end."""
+    send_queued: bool
+    """Senders wait, for their turn or for the end of a fragmented message: a new one has to queue up behind them."""
 
     def __new__(
         cls,
@@ -172,8 +185,13 @@ class MessageStream:
         """Wait for one fragment of the next message and tell whether it is the last."""
     def take_messages(self, limit: int) -> list[str | bytes]:
         """Return up to ``limit`` whole messages that have arrived."""
+    @overload
     def send(
-        self, data: Any, encoding: str | None = None, *, compress: bool | None = None
+        self, data: Any, encoding: Literal["json"], *, compress: bool | None = None
+    ) -> Coroutine[Any, Any, None]: ...
+    @overload
+    def send(
+        self, data: _Sendable, encoding: str | None = None, *, compress: bool | None = None
     ) -> Coroutine[Any, Any, None]: ...
 
     # For the subclass.

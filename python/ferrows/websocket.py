@@ -7,6 +7,7 @@ import enum
 import json
 import logging
 import os
+from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -68,9 +69,12 @@ class Websocket(MessageStream):
         "__dict__",
         "_close_timer",
         "_closed_first",
+        "_fragmenting",
         "_lost",
         "_pings",
-        "_sender",
+        "_senders",
+        "_unsent",
+        "_writable",
         "close_timeout",
         "latency",
         "ping_interval",
@@ -101,10 +105,17 @@ class Websocket(MessageStream):
         self.latency: float = 0.0
         """Round-trip time of the last answered ping in seconds; 0 before the first."""
         self._pings: dict[bytes, tuple[asyncio.Future[float], float]] | None = None
-        self._sender: asyncio.Future[None] | None = None
+        # Those that wait for their turn to send, the first that came first.
+        self._senders: deque[asyncio.Future[None]] | None = None
+        # A message is being sent in fragments; no other may begin.
+        self._fragmenting = False
+        # Resolved when the peer reads again; for what may come between the fragments of a message.
+        self._writable: asyncio.Future[None] | None = None
         self._lost: asyncio.Future[None] | None = None
         self._close_timer: asyncio.TimerHandle | None = None
         self._closed_first = False
+        # Bytes that waited for the peer when the closing timer was armed.
+        self._unsent = 0
 
     def __repr__(self) -> str:
         return f"<Websocket {self.server_state.name.lower()} at {id(self):#x}>"
@@ -187,10 +198,11 @@ class Websocket(MessageStream):
         """
         if self.waited_for:
             raise ServerError("another task is waiting for a message of this connection")
-        if not self.queued and not self.ended:
+        messages = self.take_messages(max_recv)
+        if not messages and not self.ended:
             # A loop around this call must not keep the event loop from reading.
             await asyncio.sleep(0)
-        messages = self.take_messages(max_recv)
+            messages = self.take_messages(max_recv)
         if not messages and self.ended:
             raise self._closed_error()
         return messages
@@ -226,8 +238,11 @@ class Websocket(MessageStream):
         """Send what the codec does not send at once: other types, other encodings, or with something in the way."""
         data = _encoded(data, encoding)
         if isinstance(data, (str, bytes, bytearray, memoryview)):
-            await self._wait_for_turn_to_send()
-            self.send_data(data, True, compress)
+            await self._wait_for_turn()
+            try:
+                self.send_data(data, True, compress)
+            finally:
+                self._wake_next_sender()
         elif isinstance(data, AsyncIterable):
             await self._send_fragments(data, compress)
         elif isinstance(data, Iterable):
@@ -243,58 +258,89 @@ class Websocket(MessageStream):
             return
         text = isinstance(fragment, str)
         _check_fragment(fragment, text)
-        await self._wait_for_turn_to_send()
-        self.sending_fragments = True
+        await self._wait_for_turn()
+        self._fragmenting = self.send_queued = True
         try:
-            while True:
-                self.send_data(fragment, False, compress)
-                fragment = await anext(iterator, None)
-                if fragment is None:
-                    break
+            self.send_data(fragment, False, compress)
+            async for fragment in iterator:
                 _check_fragment(fragment, text)
                 await self._wait_until_writable()
+                self.send_data(fragment, False, compress)
             # Only now is it known that the fragment before was the last one; to hold it back would delay a live stream.
             self.send_data("" if text else b"", True, compress)
-        except WebsocketClosed:
-            raise
         except BaseException:
             # A message that was begun and cannot be ended leaves nothing that could be sent.
-            self.fail(1011, "a fragmented message was not completed")
+            if self.open and self.close_sent is None:
+                self.fail(1011, "a fragmented message was not completed")
             raise
         finally:
-            self.sending_fragments = False
-            self._wake_senders()
+            self._fragmenting = False
+            self._wake_next_sender()
 
-    async def _wait_for_turn_to_send(self) -> None:
+    async def _wait_for_turn(self) -> None:
+        """Wait while the peer does not read, while a fragmented message is under way, and behind those who wait.
+
+        Whoever returns from this sends without another await and calls :meth:`_wake_next_sender` then.
+        """
+        waited = False
         while True:
-            await self._wait_until_writable()
-            if not self.sending_fragments:
+            self._require_sendable()
+            if not self.write_paused and not self._fragmenting and (waited or not self._senders):
                 return
-            await self._wait_as_sender()
+            if self._senders is None:
+                self._senders = deque()
+            turn: asyncio.Future[None] = self.loop.create_future()
+            # Whoever had the turn and found the peer not reading again keeps the first place.
+            (self._senders.appendleft if waited else self._senders.append)(turn)
+            self.send_queued = True
+            try:
+                await turn
+            except BaseException:
+                self._senders.remove(turn)
+                self._wake_next_sender()
+                raise
+            self._senders.remove(turn)
+            waited = True
+
+    def _wake_next_sender(self) -> None:
+        """Give the turn to send to the first who waits, if anybody may send now."""
+        senders = self._senders
+        if not senders:
+            self._senders = None
+            self.send_queued = self._fragmenting
+        elif not self.write_paused and not self._fragmenting and not senders[0].done():
+            senders[0].set_result(None)
+
+    def _wake_all_senders(self) -> None:
+        """Let all who wait learn that nothing can be sent any more."""
+        for turn in self._senders or ():
+            if not turn.done():
+                turn.set_result(None)
+        self._wake_writers()
+
+    def _require_sendable(self) -> None:
+        if self.transport is None or self.close_sent is not None:
+            raise self._closed_error()
 
     async def _wait_until_writable(self) -> None:
         """Wait while the peer does not read; raise once nothing can be sent."""
-        while True:
-            if self.transport is None or self.close_sent is not None:
-                raise self._closed_error()
-            if not self.write_paused:
-                return
-            await self._wait_as_sender()
+        self._require_sendable()
+        while self.write_paused:
+            if self._writable is None:
+                self._writable = self.loop.create_future()
+            await asyncio.shield(self._writable)
+            self._require_sendable()
 
-    async def _wait_as_sender(self) -> None:
-        if self._sender is None:
-            self._sender = self.loop.create_future()
-        await asyncio.shield(self._sender)
-
-    def _wake_senders(self) -> None:
-        if self._sender is not None:
-            sender, self._sender = self._sender, None
-            sender.set_result(None)
+    def _wake_writers(self) -> None:
+        if self._writable is not None:
+            writable, self._writable = self._writable, None
+            writable.set_result(None)
 
     def resume_writing(self) -> None:
         """Let the senders go on; the transport's word that the peer reads again."""
         super().resume_writing()
-        self._wake_senders()
+        self._wake_writers()
+        self._wake_next_sender()
 
     # ---- ping and pong
 
@@ -388,8 +434,9 @@ class Websocket(MessageStream):
     async def close(self, code: int = 1000, reason: str = "") -> None:
         """Perform the closing handshake (RFC 6455 §7.1.2): send a Close, wait for the peer's and for the end of TCP.
 
-        Waits at most ``close_timeout`` seconds (``WEBSOCKET_TIMEOUT``), then drops the connection. A second call sends
-        nothing and waits as well. ValueError: a code that may not be sent (§7.4), a reason of more than 123 bytes.
+        Waits at most ``close_timeout`` seconds (``WEBSOCKET_TIMEOUT``), longer while the peer still reads what was sent
+        before, then drops the connection. A second call sends nothing and waits as well. ValueError: a code that may
+        not be sent (§7.4), a reason of more than 123 bytes.
         """
         self.end_connection(code, reason)
         await self.wait_closed()
@@ -397,13 +444,14 @@ class Websocket(MessageStream):
     def end_connection(self, code: int = 1000, reason: str = "") -> None:
         """Begin the closing handshake without waiting for its end; see :meth:`close`."""
         _check_close(code, reason)
-        if self.transport is None or self.close_sent is not None or self.failure is not None:
+        if self.transport is None or self.close_sent is not None or self.state == CLOSED or self.failure is not None:
             return
         if self.close_received is None:
             self._closed_first = True
-            self._arm_close_timer()
         self.send_close(code, reason)
-        self._wake_senders()
+        self._wake_all_senders()
+        if self._closed_first:
+            self._arm_close_timer()
 
     async def auto_close_connection(self) -> None:
         """Close with 1000 unless closing already, and wait for the end."""
@@ -445,28 +493,39 @@ class Websocket(MessageStream):
     def _arm_close_timer(self) -> None:
         if self._close_timer is not None:
             self._close_timer.cancel()
-        self._close_timer = self.loop.call_later(self.close_timeout, self._drop)
-
-    def _drop(self) -> None:
-        """End TCP without more ado: the peer had its time."""
         if self.transport is not None:
+            self._unsent = self.transport.get_write_buffer_size()
+        self._close_timer = self.loop.call_later(self.close_timeout, self._check_close)
+
+    def _check_close(self) -> None:
+        """End TCP without more ado: the peer had its time, unless it still reads what is before the Close."""
+        if self.transport is None:
+            return
+        if self.transport.get_write_buffer_size() < self._unsent:
+            self._arm_close_timer()
+        else:
             self.transport.abort()
 
     def _state_changed(self) -> None:
         if self.state != CLOSED:
             return
-        self._wake_senders()
+        self._wake_all_senders()
         self.abort_pings()
         transport = self.transport
         if transport is None or transport.is_closing():
             return
         # The server ends TCP first (§7.1.1): it sends its FIN and reads on until the peer's, because to close with
         # unread bytes would reset the connection, and a reset can destroy the Close that is still on its way.
-        if transport.can_write_eof():
-            transport.write_eof()
-            self._arm_close_timer()
+        try:
+            if transport.can_write_eof():
+                transport.write_eof()
+            else:
+                transport.close()
+        except OSError:
+            # The peer has gone without a word; there is nothing to end in good order.
+            transport.abort()
         else:
-            transport.close()
+            self._arm_close_timer()
 
     def lose_transport(self) -> None:
         """Take note that the transport is gone; whoever waits learns of it."""
@@ -475,7 +534,7 @@ class Websocket(MessageStream):
         super().lose_transport()
         if self._close_timer is not None:
             self._close_timer.cancel()
-        self._wake_senders()
+        self._wake_all_senders()
         self.abort_pings()
         if self._lost is not None and not self._lost.done():
             self._lost.set_result(None)

@@ -56,6 +56,10 @@ class FakeTransport(asyncio.Transport):
         self.closing = False
         self.half_close = half_close
         self.on_write: Callable[[bytes], None] | None = None
+        self.unsent = 0
+
+    def get_write_buffer_size(self) -> int:
+        return self.unsent
 
     def write(self, data: Any) -> None:
         self.writes.append(bytes(data))

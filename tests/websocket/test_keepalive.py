@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 from collections.abc import Callable
 
@@ -160,6 +159,37 @@ async def test_an_earlier_deadline_moves_the_timer(loop: VirtualLoop, keepalive:
     assert (opcodes(slow), opcodes(fast)) == ([], [9])
 
 
-async def test_there_is_one_for_each_loop() -> None:
-    running = asyncio.get_running_loop()
-    assert Keepalive.of(running) is Keepalive.of(running)
+async def test_a_connection_that_makes_trouble_is_dropped_and_the_others_are_pinged(
+    loop: VirtualLoop, keepalive: Keepalive, caplog: pytest.LogCaptureFixture
+) -> None:
+    trouble, other = Peer(ping_interval=20, ping_timeout=5), Peer(ping_interval=20, ping_timeout=5)
+
+    def write(data: bytes) -> None:
+        raise OSError("no more")
+
+    trouble.transport.on_write = write
+    keepalive.add(trouble.ws)
+    keepalive.add(other.ws)
+    loop.advance(20)
+    assert trouble.transport.calls == ["abort"]
+    assert 9 in opcodes(other)
+    assert len(caplog.records) == 1
+
+
+async def test_entries_of_connections_that_are_gone_do_not_pile_up(loop: VirtualLoop, keepalive: Keepalive) -> None:
+    kept = Peer(ping_interval=3600)
+    keepalive.add(kept.ws)
+    for _ in range(1000):
+        keepalive.add(Peer(ping_interval=3600).ws)
+    gc.collect()
+    assert len(keepalive._queue) < 200
+    loop.advance(3600)
+    assert opcodes(kept)[0] == 9
+
+
+async def test_a_peer_that_reads_slowly_is_left_to_the_protocol(loop: VirtualLoop, keepalive: Keepalive) -> None:
+    peer = Peer(ping_interval=20, ping_timeout=5)
+    keepalive.add(peer.ws)
+    peer.ws.pause_writing()
+    loop.advance(100)
+    assert 8 not in opcodes(peer)

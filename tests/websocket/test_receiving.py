@@ -482,3 +482,123 @@ async def test_a_handler_may_pause_and_resume_reading() -> None:
     peer.ws.pause_frames()
     peer.ws.resume_frames()
     assert peer.transport.calls == ["pause_reading", "resume_reading"]
+
+
+# ---- what a review found
+
+
+@pytest.mark.parametrize("abandoned", ["half-way", "before the first fragment"])
+async def test_an_abandoned_stream_does_not_leave_reading_paused(abandoned: str) -> None:
+    peer = Peer(max_queue=2)
+    if abandoned == "half-way":
+        await peer.feed(text("a", fin=False))
+        stream = peer.ws.recv_streaming()
+        assert await anext(stream) == "a"
+        await stream.aclose()
+    else:
+        task = await peer.handle(collect)
+        task.cancel()
+        await turns()
+        await peer.feed(text("a", fin=False))
+    await peer.feed(frame(0, b"b", fin=False), frame(0, b"c", fin=False))
+    assert peer.ws.read_paused
+    receiving = await peer.handle(lambda ws: ws.recv())  # type: ignore[arg-type, return-value]
+    assert not peer.ws.read_paused
+    await peer.feed(frame(0, b"d") + text("next"))
+    assert await receiving == ("next" if abandoned == "half-way" else "abcd")
+
+
+async def test_a_loop_around_recv_burst_leaves_the_loop_its_turns_whatever_waits() -> None:
+    peer = Peer()
+    task = await peer.handle(collect)
+    task.cancel()
+    await turns()
+    await peer.feed(text("a", fin=False))
+    ticks = 0
+
+    def tick() -> None:
+        nonlocal ticks
+        ticks += 1
+        peer.loop.call_soon(tick)
+
+    peer.loop.call_soon(tick)
+    for _ in range(10):
+        assert await peer.ws.recv_burst() == []
+    assert ticks >= 10
+
+
+async def test_the_message_of_a_cancellation_arrives() -> None:
+    peer = Peer()
+    task = await peer.handle(lambda ws: ws.recv())  # type: ignore[arg-type, return-value]
+    task.cancel("by whom")
+    with pytest.raises(asyncio.CancelledError) as caught:
+        await task
+    assert caught.value.args == ("by whom",)
+
+
+async def test_a_task_whose_context_is_entered_already_is_woken_in_the_next_turn() -> None:
+    peer = Peer()
+    context = contextvars.copy_context()
+    task = peer.loop.create_task(echo(peer.ws), context=context)
+    await turns()
+    peer.loop.call_soon(peer.ws.receive_data, text("a") + close(), context=context)
+    await asyncio.wait_for(task, 1)
+    assert peer.sent == [(1, b"a"), (8, b"\x03\xe8")]
+
+
+async def test_a_task_that_feeds_a_message_and_a_close_lets_the_handler_answer_first() -> None:
+    peer = Peer()
+    task = await peer.handle(echo)
+    peer.ws.receive_data(text("a") + close())
+    await task
+    assert peer.sent == [(1, b"a"), (8, b"\x03\xe8")]
+
+
+async def test_after_our_close_a_message_that_has_no_room_is_dropped_whole() -> None:
+    peer = Peer(max_queue=3)
+    stream = await peer.handle(collect)
+    await peer.feed(text("a", fin=False))
+    stream.cancel()
+    await turns()
+    peer.ws.end_connection()
+    await peer.feed(*(frame(0, b"%d" % number, fin=False) for number in range(5)), frame(0, b"z"))
+    await peer.feed(close())
+    with pytest.raises(WebsocketClosed):
+        await collect(peer.ws)
+
+
+async def test_after_our_close_no_more_bytes_are_kept_than_one_message_may_have() -> None:
+    peer = Peer(max_size=100)
+    peer.ws.end_connection()
+    await peer.feed(frame(2, bytes(60)), frame(2, bytes(60)), frame(2, bytes(1)))
+    assert peer.ws.queued == 1
+
+
+async def test_a_receive_has_a_name_for_asyncio() -> None:
+    peer = Peer()
+    task = await peer.handle(lambda ws: ws.recv())  # type: ignore[arg-type, return-value]
+    assert "Websocket.recv" in repr(task)
+    assert peer.ws.send("x").__name__ == "Websocket.send"
+    task.cancel()
+
+
+async def test_the_future_protocol_of_a_suspended_receive() -> None:
+    peer = Peer()
+    receive: Any = peer.ws.recv()
+    assert receive.send(None) is receive
+    assert asyncio.isfuture(receive)
+    assert receive.get_loop() is peer.loop
+    assert receive.done()
+    woken: list[Any] = []
+    receive.add_done_callback(woken.append)
+    assert (receive.done(), receive.cancelled()) == (False, False)
+    assert receive.remove_done_callback(print) == 0
+    assert receive.remove_done_callback(woken.append) == 1
+    assert not receive.cancel()
+    receive.add_done_callback(woken.append)
+    await peer.feed(text("a"))
+    assert woken == [receive]
+    assert receive.result() is None
+    with pytest.raises(StopIteration) as caught:
+        receive.send(None)
+    assert caught.value.value == "a"

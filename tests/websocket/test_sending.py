@@ -435,3 +435,130 @@ async def test_keepalive_ping_by_hand_fails_a_silent_peer() -> None:
     ended = Peer(ping_interval=0.001)
     await ended.lose()
     await ended.ws.keepalive_ping()
+
+
+# ---- what a review found
+
+
+async def test_senders_that_wait_take_turns() -> None:
+    peer = Peer()
+    sent: list[str] = []
+
+    async def sender(name: str) -> None:
+        for _ in range(5):
+            await peer.ws.send(name)
+            sent.append(name)
+
+    def fill(data: bytes) -> None:
+        peer.ws.pause_writing()
+        peer.loop.call_soon(peer.ws.resume_writing)
+
+    peer.transport.on_write = fill
+    await asyncio.gather(sender("a"), sender("b"), sender("c"))
+    assert sorted(sent) == sorted("abc" * 5)
+    for count in range(len(sent)):
+        shares = [sent[:count].count(name) for name in "abc"]
+        assert max(shares) - min(shares) <= 2, sent
+
+
+async def test_a_sender_that_is_cancelled_passes_its_turn_on() -> None:
+    peer = Peer()
+    peer.ws.pause_writing()
+    tasks = [asyncio.create_task(peer.ws._send_slowly(name, None)) for name in "abc"]
+    await turns()
+    peer.ws.resume_writing()
+    tasks[0].cancel()  # after it was given the turn, before it has run
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert [payload for _, payload in peer.sent] == [b"b", b"c"]
+    await peer.ws.send("d")
+    assert peer.sent[-1] == (1, b"d")
+
+
+async def test_a_message_begun_from_a_source_that_closed_ends_the_connection() -> None:
+    peer, source = Peer(), Peer()
+    await source.feed(text("a", fin=False))
+    relay = asyncio.create_task(peer.ws.send(source.ws.recv_streaming()))
+    await turns()
+    await source.lose()
+    with pytest.raises(ConnectionClosedError):
+        await relay
+    assert peer.sent[0] == (0x11, b"a")
+    assert peer.sent[1][1][:2] == (1011).to_bytes(2, "big")
+    with pytest.raises(ConnectionClosedError):
+        await peer.ws.send("unrelated")
+
+
+async def test_none_is_no_fragment() -> None:
+    peer = Peer()
+
+    async def pieces() -> AsyncIterator[Any]:
+        yield "a"
+        yield None
+
+    with pytest.raises(TypeError, match="NoneType"):
+        await peer.ws.send(pieces())
+
+
+async def test_close_after_the_peer_ended_tcp_without_a_close_does_not_raise_and_is_the_networks() -> None:
+    peer = Peer()
+
+    async def handler(ws: Websocket) -> None:
+        try:
+            await ws.recv()
+        finally:
+            await ws.close()
+
+    task = await peer.handle(handler)
+    peer.loop.call_soon(peer.ws.receive_eof)
+    await turns()
+    await peer.lose()
+    with pytest.raises(ConnectionClosedError):
+        await task
+    assert (peer.ws.close_code, peer.ws.closed_by) == (1006, "network")
+
+
+async def test_a_peer_that_still_reads_what_was_sent_before_is_not_dropped() -> None:
+    peer = Peer(close_timeout=0.005)
+    peer.transport.unsent = 1000
+    await peer.handle(lambda ws: ws.close())
+    for unsent in (800, 400, 0):
+        peer.transport.unsent = unsent
+        await asyncio.sleep(0.006)
+        assert "abort" not in peer.transport.calls
+    while "abort" not in peer.transport.calls:
+        await asyncio.sleep(0.001)
+    await peer.lose()
+
+
+async def test_a_transport_that_cannot_half_close_is_dropped_in_time_too() -> None:
+    peer = Peer(half_close=False, close_timeout=0.001)
+    await peer.feed(close())
+    while peer.transport.calls != ["close", "abort"]:
+        await asyncio.sleep(0.001)
+
+
+async def test_a_transport_that_is_gone_when_tcp_is_to_end_is_dropped() -> None:
+    peer = Peer()
+
+    def write_eof() -> None:
+        raise OSError(107, "not connected")
+
+    peer.transport.write_eof = write_eof  # type: ignore[method-assign]
+    await peer.feed(close())
+    assert peer.transport.calls == ["abort"]
+
+
+async def test_a_lost_transport_may_look_at_its_connection_when_it_is_finalized() -> None:
+    peer = Peer()
+    seen: list[bool] = []
+
+    class Transport(type(peer.transport)):  # type: ignore[misc]
+        def __del__(self) -> None:
+            seen.append(ws.closed)
+
+    ws = Websocket(peer.loop, Transport())
+    ws.lose_transport()
+    gc.collect()
+    assert seen == [True]
+    with pytest.raises(ConnectionClosedError):
+        await ws.send("\ud800")

@@ -8,6 +8,7 @@ calls that wakeup in place when a message is there.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import enum
 from collections.abc import Callable, Generator
 from contextvars import Context
@@ -44,7 +45,7 @@ class Receive:
     It takes the message when it is resumed, not when it is woken: a cancellation that comes in between loses nothing.
     """
 
-    __slots__ = ("_blocking", "_cancelled", "_context", "_mode", "_phase", "_stream", "_wakeup")
+    __slots__ = ("_blocking", "_cancel_message", "_cancelled", "_context", "_mode", "_phase", "_stream", "_wakeup")
 
     def __init__(self, stream: MessageStream, mode: Mode) -> None:
         self._stream = stream
@@ -54,6 +55,7 @@ class Receive:
         self._context: Context | None = None
         self._blocking = False
         self._cancelled = False
+        self._cancel_message: Any = None  # anyio knows its own cancellations by it
 
     # ---- the coroutine protocol
 
@@ -94,6 +96,11 @@ class Receive:
         self._release()
         self._phase = _Phase.DONE
 
+    @property
+    def __name__(self) -> str:
+        """What asyncio calls the coroutine when it describes a task."""
+        return "Websocket.recv"
+
     def _release(self) -> None:
         """Give the stream's one place for a waiting receive back."""
         self._wakeup = None
@@ -124,18 +131,19 @@ class Receive:
             self._wakeup = None
         return int(held)
 
-    def cancel(self, msg: object = None) -> bool:
+    def cancel(self, msg: Any = None) -> bool:
         wakeup = self._wakeup
         if wakeup is None:
             return False
         self._release()
         self._cancelled = True
+        self._cancel_message = msg
         self._stream.loop.call_soon(wakeup, self, context=self._context)
         return True
 
     def result(self) -> None:
         if self._cancelled:
-            raise asyncio.CancelledError
+            raise asyncio.CancelledError(*(() if self._cancel_message is None else (self._cancel_message,)))
 
     def done(self) -> bool:
         return self._wakeup is None
@@ -150,18 +158,20 @@ class Receive:
         return self._wakeup is not None
 
     def wake(self) -> bool:
-        """Wake the waiting task: in place where no task runs, else in the next turn. Tell whether it ran."""
+        """Wake the waiting task: in place where that is possible, else in the next turn. Tell whether it ran."""
         wakeup, self._wakeup = self._wakeup, None
         if wakeup is None:
-            return False
-        loop = self._stream.loop
-        if asyncio.current_task(loop) is None:
-            if self._context is None:
-                wakeup(self)
-            else:
-                self._context.run(wakeup, self)
             return True
+        loop = self._stream.loop
         # A task that feeds its own connection cannot be left half-way for another one.
+        if asyncio.current_task(loop) is None:
+            # Neither can a context be entered twice. A task's wakeup raises no RuntimeError of its own once it runs.
+            with contextlib.suppress(RuntimeError):
+                if self._context is None:
+                    wakeup(self)
+                else:
+                    self._context.run(wakeup, self)
+                return True
         loop.call_soon(wakeup, self, context=self._context)
         return False
 
@@ -188,6 +198,10 @@ class Sent:
 
     def close(self) -> None:
         """There is nothing to close."""
+
+    @property
+    def __name__(self) -> str:
+        return "Websocket.send"
 
 
 def _thrown(typ: Any, val: Any) -> BaseException:

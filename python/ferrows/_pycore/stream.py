@@ -87,7 +87,9 @@ class MessageStream:
 
     __slots__ = (
         "__weakref__",
+        "_closing",
         "_core",
+        "_dropping",
         "_fragments_asked",
         "_frames_paused",
         "_heard",
@@ -107,7 +109,7 @@ class MessageStream:
         "messages_received",
         "messages_sent",
         "read_paused",
-        "sending_fragments",
+        "send_queued",
         "streaming",
         "transport",
         "waiter",
@@ -119,7 +121,7 @@ class MessageStream:
     waiter: Receive | None
     write_paused: bool
     read_paused: bool
-    sending_fragments: bool
+    send_queued: bool
     messages_received: int
     bytes_received: int
     messages_sent: int
@@ -134,6 +136,8 @@ class MessageStream:
     _fragments_asked: bool  # the core hands the next message over in fragments, the last of them not taken yet
     streaming: bool  # a recv_streaming() has taken the first of them
     _stalled: bool  # what waits is the beginning of a message that only its end makes deliverable
+    _closing: bool  # our Close is out
+    _dropping: bool  # and something that came after it found no room
     _frames_paused: bool
     _heard: bool
     _reported: tuple[int, bool, bool]
@@ -160,7 +164,7 @@ class MessageStream:
         self.waiter = None
         self.write_paused = False
         self.read_paused = False
-        self.sending_fragments = False
+        self.send_queued = False
         self.messages_received = 0
         self.bytes_received = 0
         self.messages_sent = 0
@@ -176,6 +180,8 @@ class MessageStream:
         self._fragments_asked = False
         self.streaming = False
         self._stalled = False
+        self._closing = False
+        self._dropping = False
         self._frames_paused = False
         self._heard = False
         self._reported = (OPEN, False, False)
@@ -187,6 +193,7 @@ class MessageStream:
 
     def receive_data(self, data: Buffer) -> None:
         self._heard = True
+        self._closing = self._core.close_sent is not None
         self._core.receive_data(data)
         if self._pongs:
             pongs, self._pongs = self._pongs, []
@@ -348,9 +355,13 @@ class MessageStream:
         if self._turn is not _Turn.IDLE and not self._turn_left and self._queue:
             return None
         if mode is Mode.FRAGMENT:
+            self._stalled = False
             self._prepare_fragments()
         item = self._pop(mode)
         if item is None:
+            # Fragments may have been passed over or joined.
+            if self.read_paused:
+                self._adjust_reading()
             return self.ENDED if self.ended else None
         if self._turn_left:
             self._turn_left -= 1
@@ -366,12 +377,18 @@ class MessageStream:
 
     def _append(self, item: _Item) -> None:
         self.bytes_received += item.size
-        if self._core.close_sent is not None and len(self._queue) >= self._max_queue:
-            # We read on for the peer's Close alone.
-            return
+        if self._closing:
+            # We read on for the peer's Close alone. All that follows the first that is dropped is dropped too, lest a
+            # message lose its middle.
+            full = len(self._queue) >= self._max_queue or self._queued_bytes + item.size > self._max_queued_bytes
+            self._dropping = self._dropping or full
+            if self._dropping:
+                return
         self._queued_bytes += item.size
         self._queue.append(item)
-        self._stalled = False
+        # A message that stalled for want of its end still does before that.
+        if isinstance(item, _Message) or item.fin:
+            self._stalled = False
 
     def _prepare_fragments(self) -> None:
         """Make the next message available fragment by fragment."""
@@ -437,12 +454,14 @@ class MessageStream:
             return
         self._turn = _Turn.RUNNING
         self._turn_left = TURN_MESSAGES
+        ran = True
         try:
-            while self._turn_left and self._wake_due() and self.waiter is not None and self.waiter.wake():
-                pass
+            while ran and self._turn_left and self._wake_due() and self.waiter is not None:
+                ran = self.waiter.wake()
         finally:
-            self._turn = _Turn.IDLE
-            if self._wake_due():
+            # A task that wakes in the next turn of the loop has its say before a Close that is pending.
+            self._turn = _Turn.IDLE if ran else _Turn.DEFERRED
+            if not ran or self._wake_due():
                 # This turn's share is used up: what was written leaves, what waits comes in the next turn of the loop.
                 self._schedule_turn()
                 self._flush(before_close=True)
@@ -466,7 +485,7 @@ class MessageStream:
 
     def _send_now(self, data: object) -> bool:
         """Send exactly str or bytes with nothing in the way; tell whether it was sent."""
-        if self.write_paused or self.sending_fragments or self.transport is None or self._core.close_sent is not None:
+        if self.write_paused or self.send_queued or self.transport is None or self._core.close_sent is not None:
             return False
         kind = type(data)
         try:
@@ -512,8 +531,9 @@ class MessageStream:
         if self.transport is None:
             return
         count, size = len(self._queue), self._queued_bytes
-        full = count >= self._max_queue or size >= self._max_queued_bytes
-        low = count <= self._max_queue // 2 and size <= self._max_queued_bytes // 2
+        # The beginning of a message that is owed whole is of no use without its end, however long.
+        full = not self._stalled and (count >= self._max_queue or size >= self._max_queued_bytes)
+        low = self._stalled or (count <= self._max_queue // 2 and size <= self._max_queued_bytes // 2)
         wanted = self.ended or self._core.close_sent is not None  # to see the peer's Close, and its FIN after that
         pause = (self._frames_paused or full or (self.read_paused and not low)) and not wanted
         if pause != self.read_paused:

@@ -5,14 +5,19 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+import logging
 import random
 import weakref
-from typing import Final
+from typing import Final, TypeAlias
 
-from ..exceptions import WebsocketClosed
 from ..websocket import Websocket
 
 __all__ = ["Keepalive"]
+
+logger = logging.getLogger("ferrows.websocket")
+
+_Entry: TypeAlias = tuple[float, int, weakref.ref[Websocket], bool]
+"""When it is due, its place among equals, the connection, and whether a ping was sent already."""
 
 _LATE: Final = 0.1
 """Seconds by which the timer may be late before the delay is held to be the worker's own."""
@@ -22,34 +27,37 @@ class Keepalive:
     """Pings every connection once an interval and ends those that answer nothing within their timeout.
 
     Any byte that arrived counts as a sign of life. The first ping comes after half an interval to a whole one, at
-    random, so that clients that connected together are not pinged together. A connection that is not being read from,
-    because its handler is slow, cannot give a sign of life and is left alone, and time in which the loop itself was
-    late is given back.
+    random, so that clients that connected together are not pinged together; where the timeout is longer than the
+    interval, the next one waits for it. A connection that is not read from because its handler is slow, or whose peer
+    reads slowly so that the ping waits behind data, is left alone: the protocol watches such peers. Time in which the
+    loop itself was late is given back.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._queue: list[tuple[float, int, weakref.ref[Websocket], bool]] = []
+        self._queue: list[_Entry] = []
         self._order = itertools.count()
         self._timer: asyncio.TimerHandle | None = None
         self._due = 0.0
-
-    @classmethod
-    def of(cls, loop: asyncio.AbstractEventLoop) -> Keepalive:
-        """Return the one that serves this loop's connections."""
-        keepalive = _BY_LOOP.get(loop)
-        if keepalive is None:
-            keepalive = _BY_LOOP[loop] = cls(loop)
-        return keepalive
+        # Entries of connections that are gone; they are thrown out once they are the most.
+        self._dead = 0
 
     def add(self, ws: Websocket) -> None:
         """Keep a connection alive until it ends; does nothing where its ``ping_interval`` is off."""
         if ws.ping_interval:
-            self._push(ws, self._loop.time() + ws.ping_interval * random.uniform(0.5, 1), False)
+            reference = weakref.ref(ws, self._count_dead)
+            self._push(reference, self._loop.time() + ws.ping_interval * random.uniform(0.5, 1), False)
             self._arm()
 
-    def _push(self, ws: Websocket, due: float, checking: bool) -> None:
-        heapq.heappush(self._queue, (due, next(self._order), weakref.ref(ws), checking))
+    def _push(self, reference: weakref.ref[Websocket], due: float, checking: bool) -> None:
+        heapq.heappush(self._queue, (due, next(self._order), reference, checking))
+
+    def _count_dead(self, reference: weakref.ref[Websocket]) -> None:
+        self._dead += 1
+        if self._dead > 64 and self._dead > len(self._queue) // 2:
+            self._queue = [entry for entry in self._queue if entry[2]() is not None]
+            heapq.heapify(self._queue)
+            self._dead = 0
 
     def _arm(self) -> None:
         """Let the timer fire when the first entry is due."""
@@ -70,35 +78,33 @@ class Keepalive:
         while self._queue and self._queue[0][0] <= now:
             due, _, reference, checking = heapq.heappop(self._queue)
             ws = reference()
-            if ws is None or not ws.open:
-                continue
-            if checking:
-                self._check(ws, now, now - due)
-            else:
-                self._ping(ws, now)
+            if ws is None:
+                self._dead -= 1
+            elif ws.open:
+                try:
+                    if checking:
+                        self._check(ws, reference, now, now - due)
+                    else:
+                        self._ping(ws, reference, now)
+                except Exception:
+                    logger.exception("keepalive of one connection failed, it is dropped")
+                    ws.fail_connection(1006)
         self._arm()
 
-    def _ping(self, ws: Websocket, now: float) -> None:
+    def _ping(self, ws: Websocket, reference: weakref.ref[Websocket], now: float) -> None:
         ws.take_heard()
-        try:
-            ws._ping_for_keepalive()
-        except WebsocketClosed:
-            return
-        interval = ws.ping_interval or 0
+        ws._ping_for_keepalive()
         if ws.ping_timeout:
-            self._push(ws, now + ws.ping_timeout, True)
+            self._push(reference, now + ws.ping_timeout, True)
         else:
-            self._push(ws, now + interval, False)
+            self._push(reference, now + (ws.ping_interval or 0), False)
 
-    def _check(self, ws: Websocket, now: float, late: float) -> None:
+    def _check(self, ws: Websocket, reference: weakref.ref[Websocket], now: float, late: float) -> None:
         interval, timeout = ws.ping_interval or 0, ws.ping_timeout or 0
-        if ws.take_heard() or ws.read_paused:
-            self._push(ws, now + max(interval - timeout, 0), False)
+        if ws.take_heard() or ws.read_paused or ws.write_paused:
+            self._push(reference, now + max(interval - timeout, 0), False)
         elif late > _LATE:
             # What arrived meanwhile has not been read yet.
-            self._push(ws, now + min(late, timeout), True)
+            self._push(reference, now + min(late, timeout), True)
         else:
             ws.fail_connection(1011, "keepalive ping timeout")
-
-
-_BY_LOOP: Final[weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Keepalive]] = weakref.WeakKeyDictionary()

@@ -11,7 +11,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyType;
+use pyo3::types::{PyDict, PyType};
 
 /// What a [`Receive`] waits for and how it ends.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -29,6 +29,15 @@ enum Phase {
     Fresh,
     Waiting,
     Done,
+}
+
+/// When a waiting task runs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Woken {
+    /// It has run, as far as it could.
+    Now,
+    /// In the next turn of the loop.
+    Later,
 }
 
 /// How far [`Receive::advance`] came.
@@ -50,11 +59,21 @@ pub struct Receive {
     wakeup: Option<(Py<PyAny>, Option<Py<PyAny>>)>,
     blocking: bool,
     cancelled: bool,
+    /// What the task was cancelled with: anyio knows its own cancellations by it.
+    cancel_message: Option<Py<PyAny>>,
 }
 
 impl Receive {
     pub fn new(stream: Py<MessageStream>, mode: Mode) -> Self {
-        Self { stream, mode, phase: Phase::Fresh, wakeup: None, blocking: false, cancelled: false }
+        Self {
+            stream,
+            mode,
+            phase: Phase::Fresh,
+            wakeup: None,
+            blocking: false,
+            cancelled: false,
+            cancel_message: None,
+        }
     }
 
     /// Whether a task waits to be woken.
@@ -62,22 +81,27 @@ impl Receive {
         self.wakeup.is_some()
     }
 
-    /// Wake the waiting task: in place where no task runs, else in the next turn of the loop. Tells whether it ran.
-    pub fn wake(slf: &Bound<'_, Self>, event_loop: &Bound<'_, PyAny>) -> PyResult<bool> {
+    /// Wake the waiting task: in place where that is possible, else in the next turn of the loop.
+    pub fn wake(slf: &Bound<'_, Self>, event_loop: &Bound<'_, PyAny>) -> PyResult<Woken> {
         let py = slf.py();
         let Some((wakeup, context)) = slf.borrow_mut().wakeup.take() else {
-            return Ok(false);
+            return Ok(Woken::Now);
         };
-        if current_task(event_loop)?.is_none() {
-            match context {
-                Some(context) => context.call_method1(py, intern!(py, "run"), (wakeup, slf))?,
-                None => wakeup.call1(py, (slf,))?,
-            };
-            return Ok(true);
-        }
         // A task that feeds its own connection cannot be left half-way for another one.
+        if current_task(event_loop)?.is_none() {
+            let woken = match &context {
+                Some(context) => context.call_method1(py, intern!(py, "run"), (&wakeup, slf)),
+                None => wakeup.call1(py, (slf,)),
+            };
+            match woken {
+                Ok(_) => return Ok(Woken::Now),
+                // Neither can a context be entered twice. A task's wakeup raises no RuntimeError of its own once it runs.
+                Err(error) if error.is_instance_of::<PyRuntimeError>(py) => {}
+                Err(error) => return Err(error),
+            }
+        }
         schedule(event_loop, &wakeup, context.as_ref(), slf)?;
-        Ok(false)
+        Ok(Woken::Later)
     }
 
     /// Go on: the coroutine's `send(None)`.
@@ -178,6 +202,13 @@ impl Receive {
         slf.borrow_mut().phase = Phase::Done;
     }
 
+    /// What asyncio calls the coroutine when it describes a task.
+    #[getter]
+    #[allow(clippy::unused_self, reason = "an attribute of the instance, as a coroutine has it")]
+    fn __name__(&self) -> &'static str {
+        "Websocket.recv"
+    }
+
     // ---- the protocol between a Task and the future that it waits for ----
 
     /// `None` unless suspended, so that `asyncio.isfuture()` takes it for what it is elsewhere: a coroutine.
@@ -213,23 +244,27 @@ impl Receive {
     }
 
     #[pyo3(signature = (msg=None))]
-    fn cancel(slf: &Bound<'_, Self>, msg: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
-        let _ = msg;
+    fn cancel(slf: &Bound<'_, Self>, msg: Option<Py<PyAny>>) -> PyResult<bool> {
         let Some((wakeup, context)) = slf.borrow_mut().wakeup.take() else {
             return Ok(false);
         };
         Self::release(slf);
-        slf.borrow_mut().cancelled = true;
+        {
+            let mut this = slf.borrow_mut();
+            this.cancelled = true;
+            this.cancel_message = msg;
+        }
         let event_loop = slf.borrow().get_loop(slf.py()).into_bound(slf.py());
         schedule(&event_loop, &wakeup, context.as_ref(), slf)?;
         Ok(true)
     }
 
-    fn result(&self) -> PyResult<()> {
-        if self.cancelled {
-            return Err(CancelledError::new_err(()));
+    fn result(&self, py: Python<'_>) -> PyResult<()> {
+        match (self.cancelled, &self.cancel_message) {
+            (false, _) => Ok(()),
+            (true, None) => Err(CancelledError::new_err(())),
+            (true, Some(message)) => Err(CancelledError::new_err((message.clone_ref(py),))),
         }
-        Ok(())
     }
 
     fn done(&self) -> bool {
@@ -246,6 +281,7 @@ impl Receive {
             visit.call(wakeup)?;
             visit.call(context)?;
         }
+        visit.call(&self.cancel_message)?;
         Ok(())
     }
 
@@ -299,6 +335,11 @@ impl Sent {
     }
 
     fn close(&self) {}
+
+    #[getter]
+    fn __name__(&self) -> &'static str {
+        "Websocket.send"
+    }
 }
 
 /// The exception that the arguments of a coroutine's `throw()` mean.
@@ -322,7 +363,7 @@ fn schedule(
     receive: &Bound<'_, Receive>,
 ) -> PyResult<()> {
     let py = event_loop.py();
-    let options = pyo3::types::PyDict::new(py);
+    let options = PyDict::new(py);
     if let Some(context) = context {
         options.set_item(intern!(py, "context"), context)?;
     }
@@ -330,9 +371,20 @@ fn schedule(
     Ok(())
 }
 
-fn current_task<'py>(event_loop: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+/// The task that runs on the loop now. Up to 3.13 asyncio keeps a dictionary of them; `current_task` is Python code in 3.11.
+fn current_task<'py>(event_loop: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    static CURRENT_TASKS: PyOnceLock<Option<Py<PyDict>>> = PyOnceLock::new();
     static CURRENT_TASK: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    CURRENT_TASK.import(event_loop.py(), "asyncio", "current_task")?.call1((event_loop,))
+    let py = event_loop.py();
+    let tasks = CURRENT_TASKS.get_or_try_init(py, || {
+        let tasks = py.import("asyncio.tasks")?.getattr_opt("_current_tasks")?;
+        Ok::<_, PyErr>(tasks.and_then(|tasks| tasks.cast_into::<PyDict>().ok()).map(Bound::unbind))
+    })?;
+    if let Some(tasks) = tasks {
+        return tasks.bind(py).get_item(event_loop);
+    }
+    let task = CURRENT_TASK.import(py, "asyncio", "current_task")?.call1((event_loop,))?;
+    Ok((!task.is_none()).then_some(task))
 }
 
 fn concurrent_receive(py: Python<'_>) -> PyErr {

@@ -37,7 +37,7 @@ unsafe extern "C" fn itself(object: *mut ffi::PyObject) -> *mut ffi::PyObject {
     unsafe { ffi::Py_NewRef(object) }
 }
 
-/// `am_send`, which CPython 3.11 uses: a result without an exception to carry it.
+/// `am_send`, which `CPython` 3.11 uses: a result without an exception to carry it.
 unsafe extern "C" fn receive_send(
     object: *mut ffi::PyObject,
     _value: *mut ffi::PyObject,

@@ -8,7 +8,7 @@
 //! anything on its own connection.
 
 use crate::convert;
-use crate::receive::{Mode, Receive, Sent};
+use crate::receive::{Mode, Receive, Sent, Woken};
 use ferrows_core::{CloseFrame, Connection, Error, Kind, Role, Sink, State};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
@@ -49,6 +49,13 @@ pub enum Taken {
     Nothing,
 }
 
+/// What a plain `send` was given.
+#[derive(Clone, Copy)]
+enum Payload<'a> {
+    Text(&'a str),
+    Binary(&'a [u8]),
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Turn {
     /// Sends leave at once.
@@ -78,6 +85,8 @@ pub struct MessageStream {
     streaming: bool,
     /// What waits is the beginning of a message that only its end makes deliverable.
     stalled: bool,
+    /// Our Close is out, and something that came after it found no room.
+    dropping: bool,
     write_paused: bool,
     read_paused: bool,
     frames_paused: bool,
@@ -86,9 +95,9 @@ pub struct MessageStream {
     reported: (State, bool, bool),
     max_queue: usize,
     max_queued_bytes: usize,
-    /// A message is being sent in fragments: every other one has to wait for its end.
+    /// Senders wait, for their turn or for the end of a fragmented message: a new one has to queue up behind them.
     #[pyo3(get, set)]
-    sending_fragments: bool,
+    send_queued: bool,
     #[pyo3(get)]
     messages_received: u64,
     #[pyo3(get)]
@@ -131,6 +140,7 @@ impl MessageStream {
             fragments_asked: false,
             streaming: false,
             stalled: false,
+            dropping: false,
             write_paused: false,
             read_paused: false,
             frames_paused: false,
@@ -138,7 +148,7 @@ impl MessageStream {
             reported: (State::Open, false, false),
             max_queue: max_queue.filter(|&limit| limit > 0).unwrap_or(usize::MAX),
             max_queued_bytes: max_size.and_then(|size| usize::try_from(size).ok()).unwrap_or(usize::MAX),
-            sending_fragments: false,
+            send_queued: false,
             messages_received: 0,
             bytes_received: 0,
             messages_sent: 0,
@@ -172,11 +182,13 @@ impl MessageStream {
 
     /// The transport is gone: nothing more arrives and nothing more can be sent.
     fn lose_transport(slf: &Bound<'_, Self>) -> PyResult<()> {
-        {
+        let transport = {
             let mut this = slf.borrow_mut();
-            this.transport = None;
             this.core.receive_eof();
-        }
+            this.transport.take()
+        };
+        // Not inside the borrow: the last reference may run the transport's finalizer.
+        drop(transport);
         Self::run_turn(slf)
     }
 
@@ -219,9 +231,9 @@ impl MessageStream {
     }
 
     /// Up to `limit` whole messages that have arrived, without waiting.
-    fn take_messages(slf: &Bound<'_, Self>, limit: usize) -> PyResult<Vec<Py<PyAny>>> {
+    fn take_messages(slf: &Bound<'_, Self>, limit: isize) -> PyResult<Vec<Py<PyAny>>> {
         let mut messages = Vec::new();
-        while messages.len() < limit {
+        while messages.len() < usize::try_from(limit).unwrap_or(0) {
             let Some(item) = slf.borrow_mut().pop(slf.py(), Mode::Message)? else { break };
             messages.push(item.into_object(slf.py(), Mode::Message)?);
         }
@@ -237,7 +249,12 @@ impl MessageStream {
         compress: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Py<PyAny>> {
         let py = slf.py();
-        if encoding.is_none() && compress.is_none() && slf.borrow_mut().send_now(data) {
+        // The payload is looked at before the stream is borrowed: a text that is none raises, and raising may run code.
+        if encoding.is_none()
+            && compress.is_none()
+            && let Some(payload) = plain_payload(data)
+            && slf.borrow_mut().send_now(payload)
+        {
             Self::leave_or_wait(slf)?;
             return Sent::instance(py);
         }
@@ -413,24 +430,24 @@ impl MessageStream {
 
     /// Take the next item for a receive of this mode.
     pub fn take(slf: &Bound<'_, Self>, mode: Mode) -> PyResult<Taken> {
-        let (item, turn_due, reading_due) = {
+        let (item, turn_due, reading_due, ended) = {
             let this = &mut *slf.borrow_mut();
             if this.turn != Turn::Idle && this.turn_left == 0 && !this.queue.is_empty() {
                 return Ok(Taken::Nothing);
             }
             if mode == Mode::Fragment {
+                this.stalled = false;
                 this.prepare_fragments(slf.py())?;
             }
-            let Some(item) = this.pop(slf.py(), mode)? else {
-                return Ok(if this.is_ended() { Taken::Ended } else { Taken::Nothing });
-            };
-            this.turn_left = this.turn_left.saturating_sub(1);
-            let turn_due = this.turn == Turn::Idle && !this.queue.is_empty();
+            let item = this.pop(slf.py(), mode)?;
+            this.turn_left = this.turn_left.saturating_sub(u32::from(item.is_some()));
+            let turn_due = item.is_some() && this.turn == Turn::Idle && !this.queue.is_empty();
             if turn_due {
                 this.turn = Turn::Deferred;
                 this.turn_left = TURN_MESSAGES;
             }
-            (item, turn_due, this.read_paused)
+            // Also where nothing was found: fragments may have been passed over or joined.
+            (item, turn_due, this.read_paused, this.is_ended())
         };
         if turn_due {
             Self::schedule_turn(slf)?;
@@ -438,7 +455,10 @@ impl MessageStream {
         if reading_due {
             Self::adjust_reading(slf)?;
         }
-        item.into_object(slf.py(), mode).map(Taken::Item)
+        match item {
+            Some(item) => item.into_object(slf.py(), mode).map(Taken::Item),
+            None => Ok(if ended { Taken::Ended } else { Taken::Nothing }),
+        }
     }
 
     /// Run `work` on the core with an inbox; a panic comes back as its message.
@@ -448,10 +468,22 @@ impl MessageStream {
         pongs: &mut Vec<Vec<u8>>,
         work: impl FnOnce(&mut Connection, &mut Inbox<'_, '_>),
     ) -> Result<(), String> {
-        let Self { core, queue, queued_bytes, messages_received, bytes_received, max_queue, stalled, .. } = self;
+        let Self {
+            core,
+            queue,
+            queued_bytes,
+            messages_received,
+            bytes_received,
+            max_queue,
+            max_queued_bytes,
+            stalled,
+            dropping,
+            ..
+        } = self;
         // Once our Close is out we read on for the peer's alone, and keep no more than what the limits allow.
-        let capacity = if core.close_sent().is_some() { *max_queue } else { usize::MAX };
-        let mut inbox = Inbox { py, queue, queued_bytes, messages_received, bytes_received, stalled, pongs, capacity };
+        let limits = core.close_sent().is_some().then_some((*max_queue, *max_queued_bytes));
+        let mut inbox =
+            Inbox { py, queue, queued_bytes, messages_received, bytes_received, stalled, dropping, pongs, limits };
         catch_unwind(AssertUnwindSafe(|| work(core, &mut inbox))).map_err(|panic| {
             let text = panic.downcast_ref::<&str>().map(ToString::to_string);
             text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "unknown panic".to_owned())
@@ -542,24 +574,19 @@ impl MessageStream {
             || self.core.failure().is_some()
     }
 
-    /// The fast path of `send`: exactly str or bytes, nothing in the way. Tells whether it was sent.
-    fn send_now(&mut self, data: &Bound<'_, PyAny>) -> bool {
-        if self.write_paused || self.sending_fragments || self.transport.is_none() {
+    /// The fast path of `send`, with nothing in the way. Tells whether it was sent.
+    fn send_now(&mut self, payload: Payload<'_>) -> bool {
+        if self.write_paused || self.send_queued || self.transport.is_none() {
             return false;
         }
-        let (sent, size) = if let Ok(text) = data.cast_exact::<PyString>() {
-            let Ok(text) = text.to_str() else { return false };
-            (self.core.send_text(text, true, None), text.len())
-        } else if let Ok(bytes) = data.cast_exact::<PyBytes>() {
-            (self.core.send_binary(bytes.as_bytes(), true, None), bytes.as_bytes().len())
-        } else {
-            return false;
+        let (sent, size) = match payload {
+            Payload::Text(text) => (self.core.send_text(text, true, None), text.len()),
+            Payload::Binary(bytes) => (self.core.send_binary(bytes, true, None), bytes.len()),
         };
-        if sent.is_err() {
-            return false;
+        if sent.is_ok() {
+            self.count_sent(size, true);
         }
-        self.count_sent(size, true);
-        true
+        sent.is_ok()
     }
 
     fn count_sent(&mut self, size: usize, fin: bool) {
@@ -599,8 +626,13 @@ impl MessageStream {
             this.turn_left = TURN_MESSAGES;
         }
         let woken = Self::wake_while_due(slf);
-        slf.borrow_mut().turn = Turn::Idle;
-        let more = slf.borrow().is_wake_due(slf.py());
+        let scheduled = matches!(woken, Ok(Woken::Later));
+        let more = {
+            let mut this = slf.borrow_mut();
+            // A task that wakes in the next turn of the loop has its say before a Close that is pending.
+            this.turn = if scheduled { Turn::Deferred } else { Turn::Idle };
+            scheduled || this.is_wake_due(slf.py())
+        };
         let settled = if more { Self::leave_the_rest(slf) } else { Self::settle(slf) };
         woken.and(settled)
     }
@@ -612,19 +644,19 @@ impl MessageStream {
         Self::adjust_reading(slf)
     }
 
-    fn wake_while_due(slf: &Bound<'_, Self>) -> PyResult<()> {
+    fn wake_while_due(slf: &Bound<'_, Self>) -> PyResult<Woken> {
         let py = slf.py();
         loop {
             let (waiter, event_loop) = {
                 let this = slf.borrow();
                 if this.turn_left == 0 || !this.is_wake_due(py) {
-                    return Ok(());
+                    return Ok(Woken::Now);
                 }
-                let Some(waiter) = &this.waiter else { return Ok(()) };
+                let Some(waiter) = &this.waiter else { return Ok(Woken::Now) };
                 (waiter.bind(py).clone(), this.event_loop.bind(py).clone())
             };
-            if !Receive::wake(&waiter, &event_loop)? {
-                return Ok(());
+            if Receive::wake(&waiter, &event_loop)? == Woken::Later {
+                return Ok(Woken::Later);
             }
         }
     }
@@ -688,8 +720,9 @@ impl MessageStream {
         let (transport, pause) = {
             let mut this = slf.borrow_mut();
             let (count, bytes) = (this.queue.len(), this.queued_bytes);
-            let full = count >= this.max_queue || bytes >= this.max_queued_bytes;
-            let low = count <= this.max_queue / 2 && bytes <= this.max_queued_bytes / 2;
+            // The beginning of a message that is owed whole is of no use without its end, however long.
+            let full = !this.stalled && (count >= this.max_queue || bytes >= this.max_queued_bytes);
+            let low = this.stalled || (count <= this.max_queue / 2 && bytes <= this.max_queued_bytes / 2);
             let pause = this.frames_paused || full || (this.read_paused && !low);
             let Some(transport) = this.transport.as_ref().map(|transport| transport.clone_ref(py)) else {
                 return Ok(());
@@ -722,6 +755,14 @@ impl Item {
     }
 }
 
+/// The payload of exactly str or bytes; None for anything else, a str that is no text among it.
+fn plain_payload<'a>(data: &'a Bound<'_, PyAny>) -> Option<Payload<'a>> {
+    if let Ok(text) = data.cast_exact::<PyString>() {
+        return text.to_str().ok().map(Payload::Text);
+    }
+    data.cast_exact::<PyBytes>().ok().map(|bytes| Payload::Binary(bytes.as_bytes()))
+}
+
 /// Split a whole message at the offsets at which its fragments ended.
 fn split(py: Python<'_>, data: &Py<PyAny>, ends: &[u32]) -> PyResult<Vec<Item>> {
     let data = data.bind(py);
@@ -748,33 +789,40 @@ struct Inbox<'a, 'py> {
     messages_received: &'a mut u64,
     bytes_received: &'a mut u64,
     stalled: &'a mut bool,
+    dropping: &'a mut bool,
     pongs: &'a mut Vec<Vec<u8>>,
-    capacity: usize,
+    /// Messages and bytes that are kept, where there is a limit.
+    limits: Option<(usize, usize)>,
 }
 
 impl Inbox<'_, '_> {
-    fn push(&mut self, kind: Kind, payload: &[u8], item: impl FnOnce(Py<PyAny>) -> Item) {
+    fn push(&mut self, kind: Kind, payload: &[u8], fin: bool, item: impl FnOnce(Py<PyAny>) -> Item) {
         *self.bytes_received += payload.len() as u64;
-        if self.queue.len() >= self.capacity {
-            return;
+        if let Some((count, bytes)) = self.limits {
+            // All that follows the first that is dropped is dropped too, lest a message lose its middle.
+            *self.dropping |= self.queue.len() >= count || *self.queued_bytes + payload.len() > bytes;
+            if *self.dropping {
+                return;
+            }
         }
         *self.queued_bytes += payload.len();
         // The core has validated text; what is left to fail is memory.
         let data = convert::payload_object(self.py, kind, payload).expect("memory for a message");
         self.queue.push_back(item(data));
-        *self.stalled = false;
+        // A message that stalled for want of its end still does before that.
+        *self.stalled &= !fin;
     }
 }
 
 impl Sink for Inbox<'_, '_> {
     fn message(&mut self, kind: Kind, payload: &[u8], ends: &[u32]) {
         *self.messages_received += 1;
-        self.push(kind, payload, |data| Item::Message { data, size: payload.len(), ends: ends.into() });
+        self.push(kind, payload, true, |data| Item::Message { data, size: payload.len(), ends: ends.into() });
     }
 
     fn fragment(&mut self, kind: Kind, payload: &[u8], fin: bool) {
         *self.messages_received += u64::from(fin);
-        self.push(kind, payload, |data| Item::Fragment { data, size: payload.len(), fin });
+        self.push(kind, payload, fin, |data| Item::Fragment { data, size: payload.len(), fin });
     }
 
     fn ping(&mut self, _payload: &[u8]) {}

@@ -8,6 +8,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from ...config import WebsocketSettings
+from ...exceptions import BadRequest
 from ...handshake import accept
 from ...websocket import Websocket
 from ..keepalive import Keepalive
@@ -41,6 +42,8 @@ class WebSocketProtocol(HttpProtocol):
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
+        if self.state is None:
+            self.state = {}
         self.websocket: Websocket | None = None
         self.websocket_timeout = websocket_timeout
         self.websocket_max_size = websocket_max_size
@@ -60,7 +63,8 @@ class WebSocketProtocol(HttpProtocol):
         settings = self._settings_for(request)
         handshake = accept(request, subprotocols, settings)
         transport = self.transport
-        assert transport is not None
+        if transport is None or self.lost:
+            raise BadRequest("the client left before its handshake was answered")
         ws = Websocket(
             self.loop,
             transport,
@@ -76,7 +80,7 @@ class WebSocketProtocol(HttpProtocol):
         self.websocket = ws
         self._websocket_request = request
         self._websocket_since = perf_counter()
-        Keepalive.of(self.loop).add(ws)
+        self._keepalive().add(ws)
         transport.write(handshake.response)
         if self._early:
             # Frames that came in the same segment as the request wait for the handler to wait for them, so that it can
@@ -98,6 +102,18 @@ class WebSocketProtocol(HttpProtocol):
         transport.set_protocol(self)
         if early:
             ws.receive_data(early)
+        if self._half_closed:
+            # The client ended its direction before the handshake was answered.
+            ws.receive_eof()
+            transport.close()
+
+    def _keepalive(self) -> Keepalive:
+        """Return the one that all connections of this server share."""
+        assert self.state is not None
+        keepalive: Keepalive | None = self.state.get("keepalive")
+        if keepalive is None:
+            keepalive = self.state["keepalive"] = Keepalive(self.loop)
+        return keepalive
 
     def data_received(self, data: bytes) -> None:
         """Read HTTP; after the opening handshake the codec's own method takes this one's place."""
@@ -122,6 +138,7 @@ class WebSocketProtocol(HttpProtocol):
         """Take note that the peer sends no more; the transport closes itself."""
         if self.websocket is None:
             return super().eof_received()
+        self._hand_over()
         self.websocket.receive_eof()
         return None
 
@@ -129,24 +146,42 @@ class WebSocketProtocol(HttpProtocol):
         """Let sends wait: the peer does not read."""
         super().pause_writing()
         if self.websocket is not None:
+            self._watch_stall()
             self.websocket.pause_writing()
 
     def resume_writing(self) -> None:
         """Let sends go on."""
         super().resume_writing()
         if self.websocket is not None:
+            self._deadline = 0.0
             self.websocket.resume_writing()
+
+    def check_timeouts(self) -> None:
+        """End what takes too long: a phase of a request, or a peer's not reading anything of what waits for it."""
+        transport = self.transport
+        expired = 0.0 < self._deadline <= self.loop.time()
+        if self.websocket is None or transport is None or self.lost or not expired:
+            super().check_timeouts()
+        elif transport.get_write_buffer_size() < self._waiting_before:
+            self._timer = None
+            self._watch_stall()
+        else:
+            self._timer = None
+            transport.abort()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """End the WebSocket, if it has not ended by a closing handshake, and log how it went."""
         ws = self.websocket
-        if ws is not None:
-            ws.lose_transport()
-            self._log_end(ws)
+        try:
+            if ws is not None:
+                self._hand_over()
+                ws.lose_transport()
+                self._log_end(ws)
+        finally:
             # What would keep protocol, request and ws alive in cycles.
             self.__dict__.pop("data_received", None)
             self._websocket_request = None
-        super().connection_lost(exc)
+            super().connection_lost(exc)
 
     def close(self, timeout: float | None = None) -> None:
         """Close the connection: a WebSocket by the closing handshake, with 1001."""
