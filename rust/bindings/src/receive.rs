@@ -4,6 +4,7 @@
 //! such an object for `_asyncio_future_blocking`, `get_loop()` and `add_done_callback(wakeup, context=)`; the stream calls
 //! that wakeup in place when a message is there. So a message costs no Future, no Handle and no turn of the loop.
 
+use crate::slots::in_context;
 use crate::stream::{MessageStream, Taken};
 use pyo3::exceptions::asyncio::CancelledError;
 use pyo3::exceptions::{PyBaseException, PyRuntimeError, PyStopIteration};
@@ -89,15 +90,15 @@ impl Receive {
         };
         // A task that feeds its own connection cannot be left half-way for another one.
         if current_task(event_loop)?.is_none() {
-            let woken = match &context {
-                Some(context) => context.call_method1(py, intern!(py, "run"), (&wakeup, slf)),
-                None => wakeup.call1(py, (slf,)),
+            // The wakeup asks what it is given for its result; of a real future it takes None without a call.
+            let done = done_future(py)?;
+            let entered = match &context {
+                Some(context) => in_context(context.bind(py), || wakeup.call1(py, (done,))),
+                None => Some(wakeup.call1(py, (done,))),
             };
-            match woken {
-                Ok(_) => return Ok(Woken::Now),
-                // Neither can a context be entered twice. A task's wakeup raises no RuntimeError of its own once it runs.
-                Err(error) if error.is_instance_of::<PyRuntimeError>(py) => {}
-                Err(error) => return Err(error),
+            // Neither can a context be entered twice.
+            if let Some(woken) = entered {
+                return woken.map(|_| Woken::Now);
             }
         }
         schedule(event_loop, &wakeup, context.as_ref(), slf)?;
@@ -369,6 +370,21 @@ fn schedule(
     }
     event_loop.call_method(intern!(py, "call_soon"), (wakeup, receive), Some(&options))?;
     Ok(())
+}
+
+/// A future that is done, with None; it belongs to no loop.
+fn done_future(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
+    static DONE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let done = DONE.get_or_try_init(py, || {
+        // All that a future asks a loop for, as long as it has no callbacks.
+        let code = c"__import__('types').SimpleNamespace(get_debug=lambda: False)";
+        let options = PyDict::new(py);
+        options.set_item("loop", py.eval(code, None, None)?)?;
+        let future = py.import("asyncio")?.getattr("Future")?.call((), Some(&options))?;
+        future.call_method1("set_result", (py.None(),))?;
+        Ok::<_, PyErr>(future.unbind())
+    })?;
+    Ok(done.bind(py))
 }
 
 /// The task that runs on the loop now. Up to 3.13 asyncio keeps a dictionary of them; `current_task` is Python code in 3.11.

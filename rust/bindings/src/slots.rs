@@ -32,6 +32,25 @@ pub fn install(py: Python<'_>) {
     }
 }
 
+/// Call `work` in a context, as `contextvars.Context.run` does; None where the context is entered already.
+pub fn in_context<R>(context: &Bound<'_, PyAny>, work: impl FnOnce() -> R) -> Option<R> {
+    /// Leaves the context also when `work` panics.
+    struct Entered<'a, 'py>(&'a Bound<'py, PyAny>);
+    impl Drop for Entered<'_, '_> {
+        fn drop(&mut self) {
+            // SAFETY: the interpreter is held, and this context is the one that was entered last.
+            unsafe { ffi::PyContext_Exit(self.0.as_ptr()) };
+        }
+    }
+    // SAFETY: the interpreter is held; anything but a context, or one that is entered, is an error.
+    if unsafe { ffi::PyContext_Enter(context.as_ptr()) } != 0 {
+        drop(PyErr::take(context.py()));
+        return None;
+    }
+    let _entered = Entered(context);
+    Some(work())
+}
+
 unsafe extern "C" fn itself(object: *mut ffi::PyObject) -> *mut ffi::PyObject {
     // SAFETY: a slot's argument is alive during the call; the new reference is the result's.
     unsafe { ffi::Py_NewRef(object) }
