@@ -185,6 +185,7 @@ class App(Registrar):
             blueprint=blueprint,
             ctx=SimpleNamespace(**(registration.ctx or {})),
         )
+        self._refuse_taken_name(route)
         self.router.add(route)
         if route.websocket:
             _check_websocket_parameters(route)
@@ -192,6 +193,20 @@ class App(Registrar):
                 route.handler = refusable(route.handler, registration.decorators)
                 route.decorators = registration.decorators
         return route
+
+    def _refuse_taken_name(self, route: Route) -> None:
+        # `url_for` and the logs know a route by its name. A path may have a route for each method or host, and a
+        # handler several paths.
+        if route.name.endswith("<lambda>"):
+            return  # Nobody's choice.
+        other = self.router.named(
+            route.name,
+            lambda other: other.path != route.path and _unwrapped(other.handler) != _unwrapped(route.handler),
+        )
+        if other is not None:
+            raise ValueError(
+                f"the name {route.name!r} of {route.path} belongs to {other.path} already, give one of them a name="
+            )
 
     def apply_middleware(self, registration: MiddlewareRegistration, blueprint: str | None = None) -> None:
         """Take middleware, for one blueprint's routes or for all requests."""
@@ -471,7 +486,7 @@ class App(Registrar):
         except asyncio.CancelledError:
             if task.cancelling():
                 # The server stops, or somebody ended the handler. Either way nobody is left to receive.
-                upgrade.drop()
+                upgrade.cancelled()
                 raise
             await upgrade.failed(ServerError("handler awaited something that was cancelled"))
             return None
@@ -479,6 +494,15 @@ class App(Registrar):
             if upgrade.ws is None:
                 raise
             await upgrade.failed(error)
+            return None
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            if upgrade.ws is None:
+                raise
+            await upgrade.broken(error)
+            if isinstance(error, SystemExit | KeyboardInterrupt):
+                raise
             return None
         finally:
             del self.websocket_tasks[task]
@@ -515,11 +539,13 @@ class App(Registrar):
         """Serve until SIGINT or SIGTERM, on 127.0.0.1:8000 unless told otherwise.
 
         A signal stops gracefully: no new connections, WebSockets closed with 1001, requests finished, all within
-        ``GRACEFUL_SHUTDOWN_TIMEOUT``; a second one stops at once. Returns then, so that the program exits with 0.
+        ``GRACEFUL_SHUTDOWN_TIMEOUT``; a second one stops at once. Returns then, so that the program exits with 0. A
+        handler's SystemExit or KeyboardInterrupt stops like a signal, and the SystemExit is raised here at the end.
 
         ``ssl``: a context, a mapping of ``cert``, ``key`` and ``password``, a pair of paths, or a directory with
         ``fullchain.pem`` and ``privkey.pem``. ``protocol`` makes what speaks on a connection (``WebSocketProtocol``).
-        OSError where the address cannot be bound; ValueError for configuration that is wrong.
+        OSError where the address cannot be bound; ValueError for configuration that is wrong and for a port that is
+        none.
         """
         if workers != 1:
             raise ServerError(f"workers is {workers}: several worker processes are not supported yet, permitted: 1")
@@ -583,6 +609,15 @@ class App(Registrar):
         for server in list(self.servers):
             server.loop.call_soon_threadsafe(server.request_stop)
 
+    def stop_for(self, error: SystemExit | KeyboardInterrupt) -> bool:
+        """Stop the app's servers gracefully, since a handler raised this; False where there is none.
+
+        A SystemExit comes out of :meth:`run`, or of a server's ``serve_forever``, at the end.
+        """
+        for server in list(self.servers):
+            server.loop.call_soon_threadsafe(server.request_exit, error)
+        return bool(self.servers)
+
     def _take_run_settings(self, debug: bool | None, access_log: bool | None) -> None:
         if debug is not None:
             self.config.DEBUG = debug
@@ -615,6 +650,14 @@ async def _run_request_middleware(middleware: tuple[Handler, ...], request: Requ
                 raise invalid_response(request, response)
             return response
     return None
+
+
+def _unwrapped(handler: Handler) -> Handler:
+    try:
+        unwrapped: Handler = inspect.unwrap(handler)
+        return unwrapped
+    except ValueError:
+        return handler
 
 
 def _check_websocket_parameters(route: Route) -> None:

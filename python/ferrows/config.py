@@ -6,6 +6,7 @@ the key whatever the order of assignments was. A variable of the environment is 
 
 from __future__ import annotations
 
+import difflib
 import json
 import math
 import os
@@ -122,7 +123,13 @@ class Config(dict[str, Any]):
                 raise ValueError(f"{variable} {error}, not {text!r}") from None
 
     def validate(self) -> None:
-        """Check every key that ferrows knows; ValueError names the first that is wrong and what is permitted."""
+        """Check every key that ferrows knows; ValueError names the first that is wrong and what is permitted.
+
+        A key that looks like one of these and is none is wrong too: it would have no effect.
+        """
+        for key in self:
+            if key not in _OPTIONS:
+                _refuse_near_miss(key)
         for key, option in _OPTIONS.items():
             _checked(key, option, self.get(key))
 
@@ -189,6 +196,23 @@ def _checked(name: str, option: _Option, value: Any) -> Any:
         raise ValueError(f"{name} {error}, not {value!r}") from None
 
 
+# Keys that begin so are ferrows's alone.
+_OWN_PREFIXES: Final = ("WEBSOCKET_", "REQUEST_", "KEEP_ALIVE")
+
+
+def _refuse_near_miss(key: Any) -> None:
+    if not isinstance(key, str):
+        return
+    upper = key.upper()
+    near = difflib.get_close_matches(upper, _OPTIONS, n=1, cutoff=0.85)
+    if upper.startswith(_OWN_PREFIXES):
+        prefix = next(prefix for prefix in _OWN_PREFIXES if upper.startswith(prefix))
+        permitted = ", ".join(name for name in _OPTIONS if name.startswith(prefix))
+        raise ValueError(f"{key} is unknown, " + (f"did you mean {near[0]}?" if near else f"permitted: {permitted}"))
+    if key != upper and near:
+        raise ValueError(f"{key} is unknown, did you mean {near[0]}?")
+
+
 def _guess(text: str) -> Any:
     # Only what can mean nothing else: "no" may be Norway.
     if text.lower() in ("true", "false"):
@@ -196,7 +220,13 @@ def _guess(text: str) -> Any:
     return _parse_number(text) if text[:1] in "0123456789+-." else text
 
 
+# What the extension and the event loops can count.
+_GREATEST: Final = 2**63 - 1
+
+
 def _is_number(value: Any) -> bool:
+    if isinstance(value, int) and value > _GREATEST:
+        raise ValueError("must be at most 2**63 - 1")
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
@@ -256,6 +286,8 @@ def _count(*, none: bool = False) -> _Kind:
             return None
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ValueError("must be an integer >= 1" + (" or None for no limit" if none else ""))
+        if value > _GREATEST:
+            raise ValueError("must be at most 2**63 - 1" + (", or None for no limit" if none else ""))
         return value
 
     return _Kind(check, _or_none(_parse_number) if none else _parse_number)
@@ -285,7 +317,7 @@ _DEFLATE_RANGES: Final[Mapping[str, tuple[int, int]]] = {
     "client_max_window_bits": (8, 15),
     "level": (0, 9),
     "mem_level": (1, 9),
-    "threshold": (0, 2**63 - 1),
+    "threshold": (0, _GREATEST),
 }
 _DEFLATE_FLAGS: Final = ("server_no_context_takeover", "client_no_context_takeover")
 

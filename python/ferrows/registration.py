@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import functools
 import inspect
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,8 +31,8 @@ __all__ = [
 Handler = Callable[..., Any]
 H = TypeVar("H", bound=Handler)
 Decorator = Callable[[Handler], Handler]
-# True or False: register the route or not; else what to wrap the handler in, the first outermost.
-Apply = bool | Decorator | Sequence[Decorator]
+# True or False: register the route or not; else what to wrap the handler in, the first outermost. None: in nothing.
+Apply = bool | Decorator | Sequence[Decorator] | None
 Version = int | float | str
 
 DEFAULT_VERSION_PREFIX: Final = "/v"
@@ -152,14 +153,16 @@ class Registrar(ABC):
 
         Path parameters, ``<name>`` or ``<name:type>``, arrive as keyword arguments. ``apply=False`` registers nothing;
         a decorator or a list of them wraps the handler. Other keywords go to ``route.ctx``, without a leading ``ctx_``.
-        ValueError for a path that conflicts with another or a handler that does not take the request.
+        ValueError for a path that conflicts with another, for a handler that does not take the request, and for a
+        ``name`` (by default the handler's) that another handler has on another path.
         """
+        _check_uri(uri, "@app.get('/path')")
         named = [methods] if isinstance(methods, str) else methods if methods is not None else ["GET"]
+        decorators, register = _decorators(apply)
 
         def decorate(handler: H) -> H:
             if not _takes(handler, 1):
                 raise ValueError(f"handler {_name_of(handler)!r} of {uri!r} must take the request as its parameter")
-            decorators, register = _decorators(apply)
             wrapped: Handler = handler
             for decorator in reversed(decorators):
                 wrapped = decorator(wrapped)
@@ -234,8 +237,12 @@ class Registrar(ABC):
         one that raises or returns a response refuses the connection with a real HTTP status. Of the other keywords
         ``max_size max_queue timeout ping_interval ping_timeout compression origins`` go over the app's ``WEBSOCKET_*``
         configuration and the rest to ``route.ctx``, a leading ``ctx_`` left out. ValueError for a handler that takes
-        fewer than two parameters, TypeError for a keyword that is nearly one of these options.
+        fewer than two parameters, for a ``name`` (by default the handler's) that another handler has on another path,
+        and for a subprotocol that is no token; TypeError for a keyword that is nearly one of these options.
         """
+        _check_uri(uri, "@app.websocket('/path')")
+        decorators, register = _decorators(apply)
+        names = _subprotocols(subprotocols)
 
         def decorate(handler: H) -> H:
             if not _takes(handler, 2):
@@ -243,7 +250,6 @@ class Registrar(ABC):
                     f"websocket handler {_name_of(handler)!r} of {uri!r} must take at least two parameters, "
                     "the request and the websocket"
                 )
-            decorators, register = _decorators(apply)
             options = {key: value for key, value in ctx.items() if key in WEBSOCKET_OPTIONS}
             registration = RouteRegistration(
                 handler=handler,
@@ -256,7 +262,7 @@ class Registrar(ABC):
                 version_prefix=version_prefix,
                 error_format=error_format,
                 websocket=True,
-                subprotocols=(subprotocols,) if isinstance(subprotocols, str) else tuple(subprotocols or ()),
+                subprotocols=names,
                 options=options,
                 ctx=_context({key: value for key, value in ctx.items() if key not in options}, WEBSOCKET_OPTIONS),
                 decorators=decorators,
@@ -450,6 +456,24 @@ class Registrar(ABC):
 # --------------------------------------------------------------------------------------------------------------------
 
 
+def _check_uri(uri: object, example: str) -> None:
+    if not isinstance(uri, str):
+        what = f"handler {_name_of(uri)!r}" if callable(uri) else repr(uri)
+        raise TypeError(f"a route needs its path, a str, not {what}: {example}")
+
+
+# RFC 6455 §4.1: characters in U+0021..U+007E without separators, which RFC 2616 §2.2 calls a token.
+_TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+
+
+def _subprotocols(given: Sequence[str] | None) -> tuple[str, ...]:
+    names = (given,) if isinstance(given, str) else tuple(given or ())
+    for name in names:
+        if not isinstance(name, str) or not _TOKEN.fullmatch(name):
+            raise ValueError(f"subprotocol {name!r} must be a token: ASCII letters, digits and !#$%&'*+-.^_`|~")
+    return names
+
+
 def _rooted(uri: str) -> str:
     return uri if uri.startswith("/") else f"/{uri}"
 
@@ -477,17 +501,19 @@ def _takes(handler: Handler, count: int) -> bool:
 
 
 def _decorators(apply: Apply) -> tuple[tuple[Decorator, ...], bool]:
-    if isinstance(apply, bool):
-        return (), apply
-    decorators = (apply,) if callable(apply) else tuple(apply)
+    if apply is None or isinstance(apply, bool):
+        return (), apply is not False
+    given: object = (apply,) if callable(apply) else apply
+    decorators = tuple(given) if isinstance(given, Iterable) else (given,)
     if not all(callable(decorator) for decorator in decorators):
-        raise TypeError("apply must be True, False, a decorator or a list of decorators")
+        raise TypeError(f"apply must be True, False, None, a decorator or a list of decorators, not {apply!r}")
     return decorators, True
 
 
 def _context(ctx: Mapping[str, Any], options: Iterable[str] = ()) -> dict[str, Any]:
     for key in ctx:
-        near = difflib.get_close_matches(key, options, n=1, cutoff=0.85)
+        plain = key.lower().removeprefix("websocket_")
+        near = [] if key.startswith("ctx_") else difflib.get_close_matches(plain, options, n=1, cutoff=0.85)
         if near:
             raise TypeError(f"unknown websocket option {key!r}, did you mean {near[0]!r}? (ctx_{key} is for route.ctx)")
     return {key.removeprefix("ctx_"): value for key, value in ctx.items()}

@@ -37,13 +37,13 @@ class Upgrade:
         # Whatever the protocol's handshake returned; None while the response can still be an HTTP one.
         self.ws: Any = None
 
-    async def run(self, handler: Handler, values: Mapping[str, Any]) -> None:
-        """Do the opening handshake and run the handler."""
+    async def run(self, handler: Handler, values: Mapping[str, Any], *args: Any) -> None:
+        """Do the opening handshake and run the handler; ``args`` go behind the request and the websocket."""
         request = self.request
         self.ws = await request.protocol.websocket_handshake(request, self.route.subprotocols)
         if _SIGNAL_BEFORE in self.app.signal_router:
             await self.app.signal_router.send(_SIGNAL_BEFORE, {"request": request, "websocket": self.ws})
-        await called(handler, request, self.ws, **values)
+        await called(handler, request, self.ws, *args, **values)
 
     async def refusable(self, handler: Handler, values: Mapping[str, Any]) -> Any:
         """Run what :func:`refusable` made, which may call ``run``; returns what it answers instead."""
@@ -60,7 +60,7 @@ class Upgrade:
 
     async def failed(self, error: Exception) -> None:
         """The handler raised: say so once in the log, and close with the code that the exception means."""
-        if isinstance(error, WebsocketClosed):
+        if self._is_over() and _only_closures(error):
             # The peer left while the handler was sending or receiving, and the handler let it be known.
             await self.finished()
             return
@@ -73,15 +73,40 @@ class Upgrade:
         error_logger.error("handler of %s failed", self._described(), exc_info=error)
         await self._close(1011, "internal error")
 
-    def drop(self) -> None:
-        """The handler was cancelled: end the connection without waiting for anybody."""
+    async def broken(self, error: BaseException) -> None:
+        """The handler raised what is no ``Exception``: say so once and end the connection with 1011.
+
+        SystemExit and KeyboardInterrupt are how a program ends, so that there is no traceback of them.
+        """
+        if isinstance(error, SystemExit | KeyboardInterrupt):
+            error_logger.warning("handler of %s raised %r", self._described(), error)
+        else:
+            await self._notify(_SIGNAL_EXCEPTION, exception=error)
+            error_logger.error("handler of %s failed", self._described(), exc_info=error)
+        self._drop(1011)
+
+    def cancelled(self) -> None:
+        """The handler was cancelled: end the connection with 1001, without waiting for anybody.
+
+        It is worth a line in the log unless the server, which stops, did it.
+        """
         if self.ws is None:
             return
+        signal = getattr(self.request.protocol, "signal", None)
+        if not getattr(signal, "stopped", False):
+            error_logger.warning("handler of %s was cancelled", self._described())
+        self._drop(1001)
+
+    def _drop(self, code: int) -> None:
         end_connection = getattr(self.ws, "end_connection", None)
         if end_connection is not None:
-            end_connection(1001)
+            end_connection(code)
         elif self.request.transport is not None:
             self.request.transport.close()
+
+    def _is_over(self) -> bool:
+        """Whether this connection has ended; taken for granted of one that does not tell by ``open``."""
+        return getattr(self.ws, "open", False) is not True
 
     async def _notify(self, event: str, **context: Any) -> None:
         router = self.app.signal_router
@@ -132,18 +157,22 @@ def refusable(handler: Handler, decorators: Iterable[Callable[[Handler], Handler
     """Wrap decorators around the upgrade and the handler, so that they can refuse while there is HTTP.
 
     A decorator's function is called with the request, with a stand-in for the websocket if it takes that too, and with
-    the path parameters as keywords.
+    the path parameters as keywords. What it passes on besides these reaches the handler.
     """
 
     @functools.wraps(handler)
     async def upgrade(request: Request, *args: Any, **values: Any) -> None:
-        await _upgrade.get().run(handler, values)
+        # What a decorator adds is passed on; the stand-in makes way for the websocket.
+        added = [value for value in args if value is not _PENDING]
+        named = {name: value for name, value in values.items() if value is not _PENDING}
+        await _upgrade.get().run(handler, named, *added)
 
     decorated: Handler = upgrade
     for decorator in reversed(tuple(decorators)):
         decorated = decorator(decorated)
     count = _accepted_arguments(decorated)
 
+    @functools.wraps(handler)
     async def call(request: Request, **values: Any) -> Any:
         return await called(decorated, *(request, _PENDING)[:count], **values)
 
@@ -170,6 +199,13 @@ def _accepted_arguments(function: Handler, *, bound: bool = False) -> int:
             continue
         return count
     return 0
+
+
+def _only_closures(error: BaseException) -> bool:
+    """Whether an exception is a closed connection's, or a group of nothing else."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(_only_closures(each) for each in error.exceptions)
+    return isinstance(error, WebsocketClosed)
 
 
 def _shortened(reason: str) -> str:

@@ -154,6 +154,49 @@ def test_wrong_value_is_an_error_at_start_that_names_the_key(app: App, key: str,
         app.finalize()
 
 
+@pytest.mark.parametrize("key", ["WEBSOCKET_MAX_SIZE", "WEBSOCKET_MAX_QUEUE", "REQUEST_MAX_SIZE", "WEBSOCKET_TIMEOUT"])
+@pytest.mark.parametrize("value", [2**63, 10**400])
+def test_integer_beyond_63_bits_is_an_error_at_start_that_names_the_key(app: App, key: str, value: int) -> None:
+    app.config[key] = 2**63 - 1
+    app.finalize()
+    app.config[key] = value
+    with pytest.raises(ValueError, match=rf"^{key} must be at most 2\*\*63 - 1"):
+        app.finalize()
+
+
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [
+        ("WEBSOCKET_MAX_SZIE", "did you mean WEBSOCKET_MAX_SIZE"),
+        ("WEBSOCKET_MAXSIZE", "did you mean WEBSOCKET_MAX_SIZE"),
+        ("REQUEST_TIMEOUTS", "did you mean REQUEST_TIMEOUT"),
+        ("KEEP_ALIVE_TIME", "did you mean KEEP_ALIVE_TIMEOUT"),
+        ("KEEP_ALIVES", "did you mean KEEP_ALIVE?"),
+        ("WEBSOCKET_ENGINE", "permitted: .*WEBSOCKET_TIMEOUT"),
+        ("websocket_max_size", "did you mean WEBSOCKET_MAX_SIZE"),
+        ("access_log", "did you mean ACCESS_LOG"),
+        ("Acces_Log", "did you mean ACCESS_LOG"),
+    ],
+)
+def test_key_that_is_nearly_one_is_an_error_at_start(app: App, key: str, meant: str) -> None:
+    setattr(app.config, key, 1)
+    with pytest.raises(ValueError, match=f"^{key} is unknown, .*{meant}"):
+        app.finalize()
+
+
+def test_misspelt_variable_of_the_environment_is_an_error_at_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FERROWS_WEBSOCKET_MAX_SZIE", "1")
+    app = App("misspelt")
+    with pytest.raises(ValueError, match="WEBSOCKET_MAX_SZIE is unknown, did you mean WEBSOCKET_MAX_SIZE"):
+        app.finalize()
+
+
+def test_other_keys_belong_to_the_app(app: App) -> None:
+    app.config.update({"ACESS_LOG": 1, "DATABASE_URL": "x", "SECRET": None, "color": 1, 5: 5})
+    app.finalize()
+    assert app.config.DATABASE_URL == "x"
+
+
 def test_deleted_key_is_an_error_at_start(app: App) -> None:
     del app.config.REQUEST_MAX_SIZE
     with pytest.raises(ValueError, match=r"REQUEST_MAX_SIZE must .* not None"):

@@ -8,12 +8,16 @@ import signal
 import subprocess
 import sys
 import textwrap
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import uvloop
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
 
 from ferrows import App
 from ferrows.server import get_goodbye, trigger_events, try_use_uvloop, try_windows_loop
@@ -157,7 +161,7 @@ def test_goodbye_is_said_in_the_language_of_the_environment(
 
 PROGRAM = textwrap.dedent(
     """
-    import asyncio, sys
+    import asyncio, sys, time
     from ferrows import App, text
 
     app = App("process")
@@ -181,13 +185,37 @@ PROGRAM = textwrap.dedent(
     async def stopped(app):
         print("stopped", flush=True)
 
-    app.run(port=0)
+    def work():
+        time.sleep(0.3)  # Until nothing but this thread is left to end.
+        print("working", flush=True)
+        time.sleep(0.5)
+
+    @app.main_process_stop
+    async def ended(app):
+        if "thread" in sys.argv:
+            asyncio.get_running_loop().run_in_executor(None, work)
+        print("ended", flush=True)
+
+    @app.websocket("/ws")
+    async def leave(request, ws):
+        await ws.recv()
+        raise {"exit": SystemExit(3), "interrupt": KeyboardInterrupt()}[sys.argv[1]]
+
+    @app.get("/exit")
+    async def leave_too(request):
+        raise SystemExit(3)
+
+    app.run(port=0, access_log=False)
     print("returned", flush=True)
     """
 )
 
 
 def started(tmp_path: Path, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+    return started_on_port(tmp_path, *arguments, **environment)[0]
+
+
+def started_on_port(tmp_path: Path, *arguments: str, **environment: str) -> tuple[subprocess.Popen[str], int]:
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
     process = subprocess.Popen(
@@ -198,8 +226,9 @@ def started(tmp_path: Path, *arguments: str, **environment: str) -> subprocess.P
         env={**os.environ, **environment},
     )
     assert process.stdout is not None
-    assert process.stdout.readline().startswith("port ")
-    return process
+    word, port = process.stdout.readline().split()
+    assert word == "port"
+    return process, int(port)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -208,7 +237,7 @@ def test_signal_stops_the_process_with_exit_code_0(tmp_path: Path, number: signa
     process = started(tmp_path, FERROWS_NO_UVLOOP=no_uvloop)
     process.send_signal(number)
     out, err = process.communicate(timeout=20)
-    assert (process.returncode, out.split()) == (0, ["stopping", "stopped", "returned"])
+    assert (process.returncode, out.split()) == (0, ["stopping", "stopped", "ended", "returned"])
     assert "http://127.0.0.1:" in err and "Traceback" not in err
     assert ("(asyncio, " if no_uvloop == "1" else "(uvloop, ") in err
 
@@ -221,6 +250,47 @@ def test_second_signal_stops_a_process_that_hangs(tmp_path: Path) -> None:
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=20)
     assert (process.returncode, out.split()[-1]) == (0, "returned")
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(("kind", "code"), [("exit", 3), ("interrupt", 0)])
+@pytest.mark.parametrize("no_uvloop", ["0", "1"])
+def test_exit_of_a_handler_stops_the_process_like_a_signal(
+    tmp_path: Path, kind: str, code: int, no_uvloop: str
+) -> None:
+    process, port = started_on_port(tmp_path, kind, FERROWS_NO_UVLOOP=no_uvloop)
+    with connect(f"ws://127.0.0.1:{port}/ws") as ws, connect(f"ws://127.0.0.1:{port}/ws") as other:
+        ws.send("go")
+        for each, expected in ((ws, 1011), (other, 1001)):
+            with pytest.raises(ConnectionClosed) as raised:
+                each.recv(timeout=10)
+            assert raised.value.rcvd is not None and raised.value.rcvd.code == expected
+    out, err = process.communicate(timeout=20)
+    assert process.returncode == code
+    assert out.split()[:3] == ["stopping", "stopped", "ended"]
+    assert err.count("handler of websocket /ws from 127.0.0.1 raised ") == 1
+    assert "Traceback" not in err and "never retrieved" not in err and "Fatal" not in err
+
+
+@pytest.mark.parametrize("no_uvloop", ["0", "1"])
+def test_exit_of_an_http_handler_stops_the_process_like_a_signal(tmp_path: Path, no_uvloop: str) -> None:
+    process, port = started_on_port(tmp_path, FERROWS_NO_UVLOOP=no_uvloop)
+    with pytest.raises(urllib.error.HTTPError, match="500"):
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/exit", timeout=10)
+    out, err = process.communicate(timeout=20)
+    assert (process.returncode, out.split()) == (3, ["stopping", "stopped", "ended"])
+    assert "GET /exit raised SystemExit(3)" in err and "Traceback" not in err
+
+
+@pytest.mark.parametrize("no_uvloop", ["0", "1"])
+def test_second_signal_while_a_thread_ends_does_not_kill(tmp_path: Path, no_uvloop: str) -> None:
+    process = started(tmp_path, "thread", FERROWS_NO_UVLOOP=no_uvloop)
+    process.send_signal(signal.SIGTERM)
+    assert process.stdout is not None
+    assert [process.stdout.readline() for _ in range(4)] == ["stopping\n", "stopped\n", "ended\n", "working\n"]
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=20)
+    assert (process.returncode, out) == (0, "returned\n")
     assert "Traceback" not in err
 
 

@@ -9,12 +9,13 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trustme
+import uvloop
 import websockets
 
 from ferrows import App, HTTPResponse, Websocket, text
@@ -112,6 +113,43 @@ async def test_handlers_end_decides_the_close_code(app: App, caplog: pytest.LogC
     ]
 
 
+@on_both_loops
+async def test_closure_of_another_connection_is_the_handlers_failure(
+    app: App, caplog: pytest.LogCaptureFixture
+) -> None:
+    others: list[Websocket] = []
+
+    @app.websocket("/other")
+    async def other(request: Any, ws: Websocket) -> None:
+        others.append(ws)
+
+    @app.websocket("/own")
+    async def own(request: Any, ws: Websocket) -> None:
+        async with asyncio.TaskGroup() as group:
+            for each in (ws, ws):
+                group.create_task(forward(each))
+
+    async def forward(ws: Websocket) -> None:
+        await ws.wait_closed()
+        await ws.send("too late")
+
+    @app.websocket("/forward")
+    async def forwarding(request: Any, ws: Websocket) -> None:
+        await others[0].send("hello")
+
+    async with running(app) as server:
+        host, port = address(server)
+        async with websockets.connect(f"ws://{host}:{port}/own"):
+            pass
+        async with websockets.connect(f"ws://{host}:{port}/other") as ws:
+            assert await code_of(ws) == 1000
+        assert caplog.records == []
+        async with websockets.connect(f"ws://{host}:{port}/forward") as ws:
+            assert await code_of(ws) == 1011
+    [record] = caplog.records
+    assert record.getMessage() == "handler of websocket /forward from 127.0.0.1 failed"
+
+
 # ---- the steps
 
 
@@ -179,6 +217,37 @@ async def test_serve_forever_does_the_steps_until_the_app_stops(app: App) -> Non
     assert order == ["start", "stop"]
     assert await client.reader.read() == b""
     await client.close()
+
+
+@on_both_loops
+async def test_serve_forever_ends_with_the_exit_of_a_handler(app: App) -> None:
+    @app.websocket("/ws")
+    async def leave(request: Any, ws: Websocket) -> None:
+        raise SystemExit(await ws.recv())
+
+    server = await app.create_server(port=0)
+    serving = asyncio.ensure_future(catch_exit(server.serve_forever()))
+    host, port = address(server)
+    async with websockets.connect(f"ws://{host}:{port}/ws") as one, websockets.connect(f"ws://{host}:{port}/ws") as two:
+        await one.send("first")
+        assert await code_of(one) == 1011
+        # It would be forced with a second request to stop.
+        assert (await code_of(two), server.forced) == (1001, False)
+    assert await serving == "first"
+    assert app.servers == []
+
+
+async def catch_exit(work: Awaitable[None]) -> Any:
+    try:
+        await work
+    except SystemExit as error:
+        return error.code
+
+
+async def code_of(ws: websockets.ClientConnection) -> int | None:
+    with pytest.raises(websockets.ConnectionClosed) as raised:
+        await ws.recv()
+    return None if raised.value.rcvd is None else raised.value.rcvd.code
 
 
 @on_both_loops
@@ -476,6 +545,24 @@ async def test_port_in_use_is_an_os_error(app: App) -> None:
             await App("other").create_server("127.0.0.1", address(server)[1])
 
 
+@pytest.mark.parametrize("port", [-1, 65536, 2**70])
+@pytest.mark.parametrize("use_uvloop", [False, True])
+def test_number_that_is_no_port_is_a_value_error(app: App, port: int, use_uvloop: bool) -> None:
+    app.config.USE_UVLOOP = use_uvloop
+    message = rf"^port must be in 0\.\.65535, not {port}$"
+    with pytest.raises(ValueError, match=message):
+        app.run(port=port)
+    with pytest.raises(ValueError, match=message):
+        bind_socket("127.0.0.1", port)
+
+    async def create() -> None:
+        with pytest.raises(ValueError, match=message):
+            await app.create_server(port=port)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop if use_uvloop else None) as runner:
+        runner.run(create())
+
+
 @on_both_loops
 async def test_addresses_exclude_each_other(app: App, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="exclude each other"):
@@ -706,6 +793,74 @@ def test_keyboard_interrupt_from_the_loop_stops_gracefully(app: App) -> None:
     app.config.USE_UVLOOP = False
     app.run(port=0, register_sys_signals=False)
     assert order == ["stop"]
+
+
+@pytest.mark.usefixtures("loops")
+def test_exit_of_a_task_stops_gracefully_and_comes_out_of_run(app: App) -> None:
+    order: list[str] = []
+
+    async def leave() -> None:
+        raise SystemExit(4)
+
+    app.add_task(leave())
+    app.before_server_stop(lambda app: order.append("stop"))
+    with pytest.raises(SystemExit) as raised:
+        app.run(port=0)
+    assert (raised.value.code, order) == (4, ["stop"])
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
+@pytest.mark.usefixtures("loops")
+def test_exit_of_a_listener_comes_out_of_run(app: App, error: type[BaseException]) -> None:
+    @app.before_server_start
+    async def leave(app: App) -> None:
+        raise error
+
+    with pytest.raises(error):
+        app.run(port=0)
+    assert app.servers == []
+
+
+@pytest.mark.usefixtures("loops")
+def test_thread_that_still_runs_holds_the_end_up_no_longer_than_the_grace(
+    app: App, caplog: pytest.LogCaptureFixture
+) -> None:
+    app.config.GRACEFUL_SHUTDOWN_TIMEOUT = 0.2
+    release = threading.Event()
+
+    @app.after_server_start
+    async def work(app: App) -> None:
+        asyncio.get_running_loop().run_in_executor(None, release.wait, 20)
+        app.stop()
+
+    began = time.monotonic()
+    try:
+        app.run(port=0)
+        assert time.monotonic() - began < 10
+    finally:
+        release.set()
+    assert [record.getMessage() for record in caplog.records if record.name == "ferrows.error"] == [
+        "a thread of the executor still runs: nothing can end it, and Python waits for it"
+    ]
+
+
+@pytest.mark.usefixtures("loops")
+def test_thread_that_ends_in_time_is_waited_for(app: App, caplog: pytest.LogCaptureFixture) -> None:
+    ended: list[bool] = []
+    release = threading.Event()
+
+    @app.after_server_start
+    async def work(app: App) -> None:
+        asyncio.get_running_loop().run_in_executor(None, lambda: ended.append(release.wait(20)))
+        app.stop()
+
+    @app.main_process_stop
+    async def last(app: App) -> None:
+        threading.Timer(0.1, release.set).start()
+
+    app.run(port=0)
+    assert ended == [True]
+    assert [record for record in caplog.records if record.name == "ferrows.error"] == []
 
 
 def test_run_in_a_thread_cannot_take_signals_and_serves_all_the_same(app: App) -> None:

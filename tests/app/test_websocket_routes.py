@@ -145,6 +145,86 @@ def test_option_misspelt_is_a_type_error_that_names_the_nearest(app: App) -> Non
 # ---- the upgrade
 
 
+@pytest.mark.parametrize("option", ["websocket_max_size", "MAX_SIZE", "WEBSOCKET_MAX_SIZE", "Max_Sizes"])
+def test_option_by_its_configuration_key_is_a_type_error(app: App, option: str) -> None:
+    with pytest.raises(TypeError, match=f"unknown websocket option '{option}', did you mean 'max_size'"):
+        app.websocket("/ws", **{option: 1})(plain)
+    app.websocket("/ws", ctx_max_size=1)(plain)
+    assert app.routes[0].ctx.max_size == 1
+
+
+@pytest.mark.parametrize("register", [App.websocket, App.get, App.route, App.post])
+def test_decorator_without_parentheses_is_a_type_error(app: App, register: Any) -> None:
+    with pytest.raises(TypeError, match=r"a route needs its path, a str, not handler 'plain': @app\.\w+\('/path'\)"):
+        register(app, plain)
+    with pytest.raises(TypeError, match="not 5"):
+        register(app, 5)
+
+
+@pytest.mark.parametrize("bad", ["", "a b", "a,b", "chat/1", "é", "a\r\n", b"chat", 1, None])
+def test_subprotocol_that_is_no_token_is_an_error_at_registration(app: App, bad: Any) -> None:
+    with pytest.raises(ValueError, match="must be a token"):
+        app.websocket("/ws", subprotocols=["chat", bad])
+    assert app.websocket("/ws", subprotocols="v1.chat~!")(plain) is plain
+
+
+def test_apply_none_means_none(app: App) -> None:
+    app.websocket("/ws", apply=None)(plain)
+    app.get("/", apply=None)(only_request)
+    assert [route.path for route in app.routes] == ["/ws", "/"]
+
+
+@pytest.mark.parametrize("apply", [5, "x", [5], 0])
+def test_apply_of_another_type_is_a_type_error(app: App, apply: Any) -> None:
+    for register in (app.websocket, app.get):
+        with pytest.raises(TypeError, match="must be True, False, None, a decorator or a list of decorators, not"):
+            register("/ws", apply=apply)
+
+
+def test_name_that_another_handler_has_on_another_path_is_an_error(app: App) -> None:
+    app.websocket("/a")(plain)
+    app.websocket("/b")(plain)  # One handler may have several paths,
+    app.get("/c", name="http")(only_request)
+    app.post("/c", name="http")(Handlers().bad)  # and a path a handler for each method.
+    app.get("/c", name="http", host="other.example")(Handlers().bad)
+    for register in (app.websocket, app.get):
+        with pytest.raises(ValueError, match=r"the name 'tested\.plain' of /z belongs to /a already"):
+            register("/z", name="plain")(star)
+    assert [route.path for route in app.routes] == ["/a", "/b", "/c", "/c", "/c"]
+
+
+async def test_decorator_in_apply_may_add_arguments(app: App) -> None:
+    seen: list[Any] = []
+
+    def with_both(handler: Any) -> Any:
+        async def call(request: Any, ws: Any, **values: Any) -> Any:
+            return await handler(request, ws, "user", extra=1, **values)
+
+        return call
+
+    def with_request(handler: Any) -> Any:
+        async def call(request: Any, **values: Any) -> Any:
+            return await handler(request, "user", **values)
+
+        return call
+
+    def by_name(handler: Any) -> Any:
+        async def call(request: Any, ws: Any, **values: Any) -> Any:
+            return await handler(request, ws=ws, user="user", **values)
+
+        return call
+
+    async def handler(request: Any, ws: Any, user: str, extra: int = 0, room: str = "") -> None:
+        seen.append((ws, user, extra, room))
+
+    for number, decorator in enumerate([with_both, with_request, by_name]):
+        app.websocket(f"/{number}/<room>", apply=decorator)(handler)
+    ws = StandInWebsocket()
+    for number in range(3):
+        await serve(app, f"/{number}/r", ws)
+    assert seen == [(ws, "user", 1, "r"), (ws, "user", 0, "r"), (ws, "user", 0, "r")]
+
+
 async def test_handler_gets_request_websocket_and_parameters(app: App) -> None:
     seen: list[Any] = []
 
@@ -343,6 +423,108 @@ async def test_closure_that_the_handler_lets_through_is_quiet(app: App, caplog: 
 
     response, protocol = await serve(app, "/ws")
     assert (response, protocol.ws.closed_with, caplog.records) == (None, (1000, ""), [])
+
+
+class Telling(StandInWebsocket):
+    """Tells whether it is open, and takes an end that waits for nobody."""
+
+    ended: int | None = None
+
+    def __init__(self, is_open: bool) -> None:
+        super().__init__()
+        self.open = is_open
+
+    def end_connection(self, code: int) -> None:
+        self.ended = code
+
+
+@pytest.mark.parametrize(
+    ("is_open", "raised", "quiet"),
+    [
+        (False, WebsocketClosed(1006), True),
+        (True, WebsocketClosed(1006), False),
+        (False, ExceptionGroup("", [WebsocketClosed(), ExceptionGroup("", [WebsocketClosed()])]), True),
+        (True, ExceptionGroup("", [WebsocketClosed()]), False),
+        (False, ExceptionGroup("", [WebsocketClosed(), RuntimeError()]), False),
+    ],
+    ids=["own", "another's", "group", "another's-group", "mixed-group"],
+)
+async def test_closure_is_quiet_only_where_this_connection_has_ended(
+    app: App, caplog: pytest.LogCaptureFixture, is_open: bool, raised: Exception, quiet: bool
+) -> None:
+    signals: list[str] = []
+    app.signal("websocket.handler.after")(lambda **context: signals.append("after"))
+    app.signal("websocket.handler.exception")(lambda **context: signals.append("exception"))
+
+    @app.websocket("/ws")
+    async def handler(request: Any, ws: Any) -> None:
+        raise raised
+
+    ws = Telling(is_open)
+    await serve(app, "/ws", ws)
+    assert ws.closed_with == ((1000, "") if quiet else (1011, "internal error"))
+    assert signals == (["after"] if quiet else ["exception"])
+    logged = [record.exc_info[1] for record in caplog.records if record.exc_info]
+    assert logged == ([] if quiet else [raised])
+    assert len(caplog.records) == len(logged)
+
+
+class Panic(BaseException):
+    """Stands in for the extension's."""
+
+
+@pytest.mark.parametrize("raised", [Panic(), BaseExceptionGroup("", [Panic(), WebsocketClosed()])])
+async def test_base_exception_is_logged_with_its_traceback_and_ends_with_1011(
+    app: App, caplog: pytest.LogCaptureFixture, raised: BaseException
+) -> None:
+    @app.websocket("/ws")
+    async def handler(request: Any, ws: Any) -> None:
+        raise raised
+
+    ws = Telling(True)
+    response, _ = await serve(app, "/ws", ws)
+    assert (response, ws.ended, app.websocket_tasks) == (None, 1011, {})
+    [record] = caplog.records
+    assert record.exc_info is not None and record.exc_info[1] is raised
+
+
+@pytest.mark.parametrize("raised", [SystemExit, KeyboardInterrupt])
+def test_exit_of_a_handler_is_logged_without_traceback_and_passed_on(
+    app: App, caplog: pytest.LogCaptureFixture, raised: type[BaseException]
+) -> None:
+    @app.websocket("/ws")
+    async def handler(request: Any, ws: Any) -> None:
+        raise raised(3)
+
+    ws = Telling(True)
+    coroutine = serve(app, "/ws", ws)
+    with pytest.raises(raised):
+        asyncio.run(coroutine)
+    assert (ws.ended, app.websocket_tasks) == (1011, {})
+    [record] = [record for record in caplog.records if record.name == "ferrows.error"]
+    assert record.exc_info is None
+    assert record.getMessage() == f"handler of websocket /ws from 192.0.2.7 raised {raised(3)!r}"
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+async def test_handler_that_is_cancelled_is_logged_unless_the_server_stops(
+    app: App, caplog: pytest.LogCaptureFixture, stopped: bool
+) -> None:
+    @app.websocket("/ws")
+    async def handler(request: Any, ws: Any) -> None:
+        await asyncio.Event().wait()
+
+    ws = Telling(True)
+    protocol = StandInProtocol(ws)
+    protocol.signal = SimpleNamespace(stopped=stopped)  # type: ignore[attr-defined]
+    task = asyncio.create_task(app.handle_request(make_request(app, "/ws", protocol=protocol)))
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+    assert ws.ended == 1001
+    assert [(record.levelno, record.getMessage()) for record in caplog.records] == (
+        [] if stopped else [(logging.WARNING, "handler of websocket /ws from 192.0.2.7 was cancelled")]
+    )
 
 
 async def test_own_exception_handlers_do_not_run_after_the_upgrade(app: App) -> None:

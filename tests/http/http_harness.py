@@ -75,10 +75,15 @@ class App:
         self.config = config(**values)
         self.handler = handler
         self.requests: list[Request] = []
+        self.exits: list[BaseException] = []
 
     async def handle_request(self, request: Request) -> Any:
         self.requests.append(request)
         return await self.handler(request)
+
+    def stop_for(self, error: BaseException) -> bool:
+        self.exits.append(error)
+        return True
 
     async def finish_response(self, request: Request, response: HTTPResponse) -> HTTPResponse:
         return response

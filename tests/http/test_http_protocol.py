@@ -1224,14 +1224,126 @@ def test_connections_are_known_while_they_live() -> None:
 
 def test_access_log_has_one_line_for_each_request(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "ferrows.access")
-    exchange(GET + post(b"x", target=b"/a?b") + b"GET / HTTP/1.1\r\n\r\n")
+    exchange(GET + post(b"x", target=b"/a?b") + b"\x16\x03\x01\r\n\r\n")
     lines = [record.getMessage().rpartition(" ")[0].rpartition(" ")[0] for record in caplog.records]
     assert lines == [
         '192.0.2.1 "GET / HTTP/1.1" 200 6',
         '192.0.2.1 "POST /a?b HTTP/1.1" 200 9',
-        '192.0.2.1 "-" 400 15',
+        '192.0.2.1 "-" 400 35',
     ]
     assert {record.name for record in caplog.records} == {"ferrows.access"}
+
+
+@pytest.mark.parametrize(
+    ("head", "line"),
+    [
+        (b"GET / HTTP/1.1\r\n\r\n", "GET / HTTP/1.1"),
+        (b"GET /a\x00b HTTP/1.1\r\n", "GET /a"),
+        (b'GET /"\\ HTTP/1.1\r\n\r\n', r"GET /\x22\x5c HTTP/1.1"),
+        (b"GET /\xe9 HTTP/1.1\r\n\r\n", r"GET /\xe9 HTTP/1.1"),
+        (b"\r\nBREW /pot HTTP/1.1\r\n\r\n", "BREW /pot HTTP/1.1"),
+        (b"GET /" + b"a" * 9000, "GET /" + "a" * 251 + "..."),
+        (b"   \r\n\r\n", "-"),
+        (b"\n", "-"),
+    ],
+)
+def test_access_log_shows_the_request_line_of_a_broken_head(
+    caplog: pytest.LogCaptureFixture, head: bytes, line: str
+) -> None:
+    caplog.set_level(logging.INFO, "ferrows.access")
+    exchange(GET, head)
+    assert f'"{line}" ' in caplog.records[-1].getMessage()
+    assert '"GET / HTTP/1.1" 200' in caplog.records[0].getMessage()
+    assert len(caplog.records) == 2
+
+
+def test_access_log_quotes_a_target(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "ferrows.access")
+    exchange(b'GET /"_200 HTTP/1.1\r\nHost: a\r\n\r\n')
+    assert r'"GET /\x22_200 HTTP/1.1" 200' in caplog.records[-1].getMessage()
+
+
+def test_access_log_of_a_stream_whose_client_left_has_its_status_and_size(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "ferrows.access")
+
+    async def handler(request: Request) -> None:
+        response = await request.respond(status=206)
+        await response.send(b"abcde")
+        await asyncio.sleep(1000)
+
+    async def main() -> None:
+        peer = Peer(App(handler))
+        await peer.send(GET)
+        peer.lose()
+        await peer.settle()
+
+    run(main())
+    [record] = caplog.records
+    assert '"GET / HTTP/1.1" 206 5 ' in record.getMessage()
+    assert record.getMessage().endswith(" s, aborted")
+
+
+UPGRADE = GET[:-2] + b"Upgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
+
+
+@pytest.mark.parametrize(("sent", "status", "closes"), [(UPGRADE, 400, True), (UPGRADE, 426, False), (GET, 400, False)])
+def test_opening_handshake_refused_as_broken_closes(sent: bytes, status: int, closes: bool) -> None:
+    async def handler(request: Request) -> HTTPResponse:
+        return text("no", status=status)
+
+    replies, peer = exchange(sent, app=App(handler))
+    assert [reply.status for reply in replies] == [status]
+    assert (replies[0].headers.get("connection") == "close") == closes
+    assert peer.transport.eof_written == closes
+
+
+def test_eager_task_that_is_over_at_once_leaves_nothing_behind() -> None:
+    class Over:
+        def done(self) -> bool:
+            return True
+
+    def eager(coroutine: Any) -> Over:
+        with pytest.raises(StopIteration):
+            coroutine.send(None)
+        return Over()
+
+    async def main() -> None:
+        peer = Peer()
+        peer.protocol.loop = SimpleNamespace(create_task=eager, time=peer.loop.time, call_at=peer.loop.call_at)
+        assert statuses(await peer.send(CLOSE)) == [200]
+        assert peer.protocol.task is None
+        peer.lose()
+        await peer.settle()
+
+    run(main())
+
+
+def test_base_exception_of_a_handler_is_answered_with_500(caplog: pytest.LogCaptureFixture) -> None:
+    class Panic(BaseException): ...
+
+    async def handler(request: Request) -> HTTPResponse:
+        raise Panic
+
+    replies, _ = exchange(GET, app=App(handler))
+    assert [reply.status for reply in replies] == [500]
+    [record] = [record for record in caplog.records if record.name == "ferrows.error"]
+    assert record.exc_info is not None
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()], ids=["exit", "interrupt"])
+def test_exit_of_a_handler_is_answered_and_told_to_the_app(
+    caplog: pytest.LogCaptureFixture, error: BaseException
+) -> None:
+    async def handler(request: Request) -> HTTPResponse:
+        raise error
+
+    app = App(handler)
+    replies, _ = exchange(GET, app=app)
+    assert [reply.status for reply in replies] == [500]
+    assert app.exits == [error]
+    [record] = [record for record in caplog.records if record.name == "ferrows.error"]
+    assert record.getMessage() == f"GET / raised {error!r}"
+    assert record.exc_info is None
 
 
 def test_access_log_can_be_turned_off(caplog: pytest.LogCaptureFixture) -> None:

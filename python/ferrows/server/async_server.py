@@ -61,6 +61,8 @@ class AsyncioServer:
         self._closing: asyncio.Task[None] | None = None
         self._stop_requested = asyncio.Event()
         self._forced = asyncio.Event()
+        self._exit: SystemExit | None = None
+        self._stopping_since: float | None = None
 
     def __await__(self) -> Generator[Any, None, AsyncioServer]:
         """Bind and listen."""
@@ -138,12 +140,16 @@ class AsyncioServer:
     # ---- the whole
 
     async def serve_forever(self) -> None:
-        """Serve requests until the server is stopped: by :meth:`close`, ``App.stop``, or a cancellation of this."""
+        """Serve requests until the server is stopped: by :meth:`close`, ``App.stop``, or a cancellation of this.
+
+        The SystemExit of a handler stops it too and is raised at the end.
+        """
         try:
             await self._start()
             await self._stop_requested.wait()
         finally:
             await self._stop()
+        self.raise_exit()
 
     async def _start(self) -> None:
         try:
@@ -174,9 +180,32 @@ class AsyncioServer:
             self._forced.set()
         self._stop_requested.set()
 
+    def request_exit(self, error: SystemExit | KeyboardInterrupt) -> None:
+        """Ask for a graceful end because of what a handler raised; several of them do not make it graceless."""
+        if isinstance(error, SystemExit) and self._exit is None:
+            # Without what its traceback would keep alive.
+            self._exit = error.with_traceback(None)
+        self._stop_requested.set()
+
+    def raise_exit(self) -> None:
+        """Raise the SystemExit that a handler raised, if one did."""
+        error, self._exit = self._exit, None
+        if error is not None:
+            raise error
+
     @property
     def stop_requested(self) -> bool:
         return self._stop_requested.is_set()
+
+    @property
+    def grace(self) -> float:
+        """Seconds that are left of ``GRACEFUL_SHUTDOWN_TIMEOUT``."""
+        since = self.loop.time() if self._stopping_since is None else self._stopping_since
+        return max(0.0, float(since + self.app.config.GRACEFUL_SHUTDOWN_TIMEOUT - self.loop.time()))
+
+    async def wait_for_force(self) -> None:
+        """Wait until the end is to come without grace."""
+        await self._forced.wait()
 
     @property
     def forced(self) -> bool:
@@ -218,6 +247,8 @@ class AsyncioServer:
 
     def _begin_to_stop(self) -> None:
         self._stopping = True
+        if self._stopping_since is None:
+            self._stopping_since = self.loop.time()
         if self.signal is not None:
             self.signal.stopped = True
         for sock in self.sockets:

@@ -91,6 +91,10 @@ class HeadReader:
         self._skipped_line = False
         self.started = False
 
+    def beginning(self, size: int) -> bytes:
+        """Return at most ``size`` bytes from the head's beginning, as far as they have arrived; for the log."""
+        return bytes(self._buffer[:size])
+
     def receive_data(self, data: bytes) -> tuple[Head, bytes, bytes] | None:
         """Return the head, its bytes, and the bytes after it, or None while it is not whole.
 

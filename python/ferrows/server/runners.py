@@ -8,19 +8,21 @@ import functools
 import signal as signal_module
 import socket
 import ssl as ssl_module
+import threading
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version as installed_version
 from typing import TYPE_CHECKING, Any, Final
 
 from .._codec import CODEC
 from ..exceptions import ServerError
-from ..log import logger
+from ..log import error_logger, logger
 from .async_server import AsyncioServer
 from .goodbye import get_goodbye
 from .loop import loop_name, new_event_loop
 from .protocols.http_protocol import HttpProtocol
-from .socket import bind_unix_socket
+from .socket import bind_unix_socket, check_port
 
 if TYPE_CHECKING:
     from ..app import App
@@ -59,12 +61,14 @@ def serve(
 
     With ``run_async`` it returns an :class:`AsyncioServer` to await instead, on ``loop`` or the running one. Else it
     runs on ``loop``, or on one of its own that it closes, and returns None when SIGINT, SIGTERM or ``App.stop`` has
-    ended the server. ``ssl`` is a context. ``asyncio_server_kwargs`` go to the loop's ``create_server``.
-    ``run_multiple`` says that the process is one of several; it changes nothing here.
+    ended the server; a handler's SystemExit ends it as well and is raised then. ``ssl`` is a context.
+    ``asyncio_server_kwargs`` go to the loop's ``create_server``. ``run_multiple`` says that the process is one of
+    several; it changes nothing here.
 
-    Raises OSError where the address cannot be bound, ValueError for configuration that is wrong, ServerError for
-    HTTP/3, and what a listener of the start raises.
+    Raises OSError where the address cannot be bound, ValueError for configuration that is wrong and for a port that is
+    none, ServerError for HTTP/3, and what a listener of the start raises.
     """
+    check_port(port)
     if str(version) not in ("1", "1.1"):
         raise ServerError(f"HTTP version {version} is not supported (HTTP/3 needs the package aioquic), permitted: 1")
     app.finalize()
@@ -91,14 +95,24 @@ def serve(
     loop.set_debug(app.debug)
     listening = listen.on(loop, start_serving=False)
     server = AsyncioServer(app, loop, listening, connections, unix=unix, signal=signal)
+    executor = ThreadPoolExecutor(thread_name_prefix="ferrows")
     try:
         asyncio.set_event_loop(loop)
-        _run(server, register_sys_signals, secure=ssl is not None)
+        if owned:
+            loop.set_default_executor(executor)
+        with _signals(server) if register_sys_signals else contextlib.nullcontext():
+            try:
+                _run(server, secure=ssl is not None)
+            finally:
+                if owned:
+                    _clear_loop(loop, server, executor)
     finally:
         if server.server is None:
             listening.close()  # A coroutine that nobody got to await.
         if owned:
-            _close_loop(loop, server)
+            asyncio.set_event_loop(None)
+            loop.close()
+    server.raise_exit()
     return None
 
 
@@ -147,18 +161,23 @@ class _Listener:
 # The life of a blocking server
 
 
-def _run(server: AsyncioServer, register_sys_signals: bool, *, secure: bool) -> None:
+def _run(server: AsyncioServer, *, secure: bool) -> None:
     loop = server.loop
     main = loop.create_task(_live(server, secure=secure))
-    with _signals(server) if register_sys_signals else contextlib.nullcontext():
-        while True:
-            try:
-                loop.run_until_complete(main)
-            except KeyboardInterrupt:
-                # Where signals cannot be handled by the loop: not in the main thread's, or on Windows.
-                server.request_stop()
-                continue
+    while True:
+        try:
+            loop.run_until_complete(main)
             return
+        except KeyboardInterrupt:
+            # Where signals cannot be handled by the loop: not in the main thread's, or on Windows.
+            if main.done():
+                raise
+            server.request_stop()
+        except SystemExit as error:
+            # A task's, which the loop lets through.
+            if main.done():
+                raise
+            server.request_exit(error)
 
 
 async def _live(server: AsyncioServer, *, secure: bool) -> None:
@@ -206,8 +225,8 @@ def _signals(server: AsyncioServer) -> Iterator[None]:
             server.loop.remove_signal_handler(number)
 
 
-def _close_loop(loop: asyncio.AbstractEventLoop, server: AsyncioServer) -> None:
-    """Cancel what still runs and close the loop."""
+def _clear_loop(loop: asyncio.AbstractEventLoop, server: AsyncioServer, executor: ThreadPoolExecutor) -> None:
+    """Cancel what still runs, and end the threads of the loop's executor as far as there is time."""
     try:
         remaining = asyncio.all_tasks(loop)
         for task in remaining:
@@ -215,13 +234,38 @@ def _close_loop(loop: asyncio.AbstractEventLoop, server: AsyncioServer) -> None:
         if remaining:
             loop.run_until_complete(asyncio.wait(remaining, timeout=_CANCEL_TIMEOUT))
         loop.run_until_complete(loop.shutdown_asyncgens())
-        if not server.forced:
-            loop.run_until_complete(loop.shutdown_default_executor())
+        if not loop.run_until_complete(_executor_ends(executor, server)) and not server.forced:
+            error_logger.warning("a thread of the executor still runs: nothing can end it, and Python waits for it")
     finally:
-        asyncio.set_event_loop(None)
-        loop.close()
+        executor.shutdown(wait=False, cancel_futures=True)
 
 
+async def _executor_ends(executor: ThreadPoolExecutor, server: AsyncioServer) -> bool:
+    """Wait for an executor's threads, as long as there is grace; tell whether they have ended.
+
+    The loop's own ``shutdown_default_executor`` takes a time only from Python 3.12 on, and not on every loop.
+    """
+    loop = server.loop
+    ended = asyncio.Event()
+
+    def wait() -> None:
+        executor.shutdown(wait=True)
+        with contextlib.suppress(RuntimeError):  # The loop is closed: nobody waits any more.
+            loop.call_soon_threadsafe(ended.set)
+
+    threading.Thread(target=wait, name="ferrows-executor-end", daemon=True).start()
+    waiting = [loop.create_task(ended.wait()), loop.create_task(server.wait_for_force())]
+    try:
+        # Even without grace a thread that has nothing to do needs a moment to end.
+        timeout = max(server.grace, _THREAD_TIMEOUT)
+        await asyncio.wait(waiting, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in waiting:
+            task.cancel()
+    return ended.is_set()
+
+
+_THREAD_TIMEOUT: Final = 0.1
 _CANCEL_TIMEOUT: Final = 2.0
 
 

@@ -12,15 +12,17 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-__all__ = ["bind_socket", "bind_unix_socket", "configure_socket", "remove_unix_socket"]
+__all__ = ["bind_socket", "bind_unix_socket", "check_port", "configure_socket", "remove_unix_socket"]
 
 
 def bind_socket(host: str, port: int, backlog: int = 100, *, reuse_port: bool = False) -> socket.socket:
     """Make a listening TCP socket.
 
     ``host`` is an IPv4 or IPv6 address or a hostname, of which the first address is taken; port 0 takes a free one.
-    OSError where the address cannot be resolved or bound; its text names the address.
+    OSError where the address cannot be resolved or bound; its text names the address. ValueError for a port that is
+    none.
     """
+    check_port(port)
     family, address = _resolve(host, port)
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -36,6 +38,12 @@ def bind_socket(host: str, port: int, backlog: int = 100, *, reuse_port: bool = 
         sock.close()
         raise OSError(error.errno, f"{error.strerror}: {_authority(host, port)}") from None
     return sock
+
+
+def check_port(port: int | None) -> None:
+    """Raise ValueError for a number that is no port; each event loop would say that in its own way, or take another."""
+    if isinstance(port, int) and not 0 <= port <= 65535:
+        raise ValueError(f"port must be in 0..65535, not {port}")
 
 
 def bind_unix_socket(path: str | os.PathLike[str], mode: int = 0o666, backlog: int = 100) -> socket.socket:

@@ -6,6 +6,7 @@ import asyncio
 import enum
 import functools
 import logging
+import re
 from typing import Any, Final
 
 from ...exceptions import HTTPException, RequestTimeout, ServerError, ServiceUnavailable
@@ -78,6 +79,7 @@ class HttpProtocol(HttpProtocolMixin, FerrowsProtocol):
     __slots__ = (
         "_ahead",
         "_body_reader",
+        "_broken_line",
         "_cancelled",
         "_deadline",
         "_half_closed",
@@ -123,6 +125,8 @@ class HttpProtocol(HttpProtocolMixin, FerrowsProtocol):
         self._head_reader: HeadReader | None = None
         self._body_reader: BodyReader | None = None
         self._head: Head | None = None
+        # What the access log shows of a head that is none.
+        self._broken_line = "-"
         self._writer: ResponseWriter | None = None
         # What arrived after the current request, in pieces.
         self._ahead: list[bytes] = []
@@ -160,7 +164,10 @@ class HttpProtocol(HttpProtocolMixin, FerrowsProtocol):
         elif phase is not Phase.CLOSING:
             self._read(data)
             if self._phase is Phase.HANDLER:
-                self.task = self.loop.create_task(self.connection_task())
+                task = self.loop.create_task(self.connection_task())
+                # An eager task may be over already, and has then taken itself away.
+                if not task.done():
+                    self.task = task
 
     def eof_received(self) -> bool | None:
         """Take note that the client sends no more: it may still read the response to what it has sent.
@@ -248,6 +255,8 @@ class HttpProtocol(HttpProtocolMixin, FerrowsProtocol):
 
     def _reject(self, error: HTTPException) -> None:
         """Answer what is no valid request. Where its end is cannot be known, so the connection ends."""
+        if self._head_reader is not None:
+            self._broken_line = _request_line(self._head_reader)
         self._head_reader = self._body_reader = None
         self._write_error(error)
 
@@ -264,6 +273,11 @@ class HttpProtocol(HttpProtocolMixin, FerrowsProtocol):
                 if self._phase is Phase.HANDLER:
                     # Others have their turn: a chunk may hold thousands of small requests.
                     await asyncio.sleep(0)
+        except (SystemExit, KeyboardInterrupt) as error:
+            # What lets it through depends on the loop and on what woke the task. So it is said to the server, which
+            # then stops as a signal would make it.
+            if not self.app.stop_for(error):
+                raise
         finally:
             # The request knows the protocol; without this neither would go before the garbage collector runs.
             self.task = self.request = None
@@ -284,7 +298,14 @@ class HttpProtocol(HttpProtocolMixin, FerrowsProtocol):
                 self._give_up()
                 raise
             self._answer_error(ServiceUnavailable("the response took too long"))
-        except Exception:
+        except GeneratorExit:
+            raise
+        except (SystemExit, KeyboardInterrupt) as error:
+            if not self.upgraded:
+                error_logger.warning("%s %s raised %r", request.method, request.path, error)
+                self._answer_error(ServerError())
+            raise
+        except BaseException:
             if self.upgraded:
                 # Nobody is left to answer for the connection.
                 self.abort()
@@ -315,7 +336,7 @@ class HttpProtocol(HttpProtocolMixin, FerrowsProtocol):
             self._log_access(writer.response.status, writer.bytes_sent)
         elif isinstance(response, HTTPResponse):
             head, body, self.keep_alive = encode_response(
-                response, request.method, request.version, self._may_keep_alive()
+                response, request.method, request.version, self._may_keep_alive() and not self._refuses(response)
             )
             for piece in join(head, body):
                 self._write(piece)
@@ -356,11 +377,14 @@ class HttpProtocol(HttpProtocolMixin, FerrowsProtocol):
     def _answer_error(self, error: HTTPException) -> None:
         """Answer where the app has not, unless a response has begun: then only the end of the connection can tell."""
         if self.lost:
-            # The status that nginx logs for a client that left.
-            self._log_access(499, 0)
+            if self._writer is not None and self._writer.started:
+                self._log_access(self._writer.response.status, self._writer.bytes_sent, aborted=True)
+            else:
+                # The status that nginx logs for a client that left.
+                self._log_access(499, 0)
             self._phase = Phase.CLOSING
         elif self._writer is not None and self._writer.started:
-            self._log_access(self._writer.response.status, self._writer.bytes_sent)
+            self._log_access(self._writer.response.status, self._writer.bytes_sent, aborted=True)
             self._give_up()
         else:
             self._write_error(error)
@@ -372,6 +396,10 @@ class HttpProtocol(HttpProtocolMixin, FerrowsProtocol):
         self._write(head + body)
         self._log_access(error.status_code, len(body))
         self._end(linger=True)
+
+    def _refuses(self, response: HTTPResponse) -> bool:
+        """Whether an opening handshake is answered as a broken one: what its sender sends next may well be frames."""
+        return response.status == 400 and self._head is not None and self._head.websocket
 
     def _may_keep_alive(self) -> bool:
         head = self._head
@@ -542,18 +570,42 @@ class HttpProtocol(HttpProtocolMixin, FerrowsProtocol):
             if not self.transport.is_closing():
                 self.transport.resume_reading()
 
-    def _log_access(self, status: int, size: int) -> None:
+    def _log_access(self, status: int, size: int, *, aborted: bool = False) -> None:
         if not self.app.config.ACCESS_LOG or not access_logger.isEnabledFor(logging.INFO):
             return
         head = self._head
-        line = "-" if head is None else f"{head.method} {head.target.decode('latin-1')} HTTP/{head.version}"
+        line = self._broken_line if head is None else f"{head.method} {_escaped(head.target)} HTTP/{head.version}"
         peer = self.conn_info.client_ip if self.conn_info is not None else ""
         duration = self.loop.time() - self._since
-        access_logger.info('%s "%s" %d %d %.4f s', peer or "-", line, status, size, duration)
+        end = ", aborted" if aborted else ""
+        access_logger.info('%s "%s" %d %d %.4f s%s', peer or "-", line, status, size, duration, end)
 
 
 # The same for every connection of an app, so they share it.
 _limits = functools.lru_cache(maxsize=16)(Limits)
+
+
+LOGGED_LINE: Final = 256
+"""Bytes of a request line that the access log shows where the head is none."""
+
+
+def _request_line(reader: HeadReader) -> str:
+    """What has arrived of a head's first line, up to the first control character; "-" where that is nothing."""
+    received = reader.beginning(LOGGED_LINE + 1)
+    line = re.split(rb"[\x00-\x1f\x7f]", received, maxsplit=1)[0]
+    shown = _escaped(line[:LOGGED_LINE]) + ("..." if len(line) > LOGGED_LINE else "")
+    return shown.strip() or "-"
+
+
+def _escaped(octets: bytes) -> str:
+    """Octets as the log may show them: in its quotation marks, and printable."""
+    text = octets.decode("latin-1")
+    if text.isascii() and text.isprintable() and '"' not in text and "\\" not in text:
+        return text
+    return "".join(
+        character if " " <= character <= "~" and character not in '"\\' else f"\\x{ord(character):02x}"
+        for character in text
+    )
 
 
 def _pieces(data: bytes) -> list[bytes]:
