@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Final, TypeAlias
 
-__all__ = ["Deflate", "Step", "Stream", "make_stream"]
+__all__ = ["Deflate", "Step", "Stream", "frame", "make_stream"]
 
 #: The name of a method of ``Connection``, then its arguments.
 Step: TypeAlias = tuple[Any, ...]
@@ -151,7 +151,7 @@ def _parts(random: Random, whole: bytes) -> list[bytes]:
 _CONVERSATIONS: Final = _compressed_messages()
 
 
-def _frame(first: int, payload: bytes, key: bytes, second: int | None = None, extended: bytes | None = None) -> bytes:
+def frame(first: int, payload: bytes, key: bytes, second: int | None = None, extended: bytes | None = None) -> bytes:
     """Make a frame, masked if there is a key; ``second`` and ``extended`` replace what says the length."""
     size = len(payload)
     if second is None:
@@ -208,13 +208,13 @@ def _wire(random: Random, client: bool, deflate: bool) -> bytes:
             if random.random() < 0.03:
                 frames.append(_odd_frame(random, first, payload, key))
             else:
-                frames.append(_frame(first, payload, key))
+                frames.append(frame(first, payload, key))
             if position < last and random.random() < 0.2:
                 frames.append(_control(random, key))
     if random.random() < 0.25:
         frames.append(_close(random, key))
         if random.random() < 0.3:
-            frames.append(_frame(0x81, b"late", key))
+            frames.append(frame(0x81, b"late", key))
     wire = b"".join(frames)
     return _mutate(random, wire) if random.random() < 0.08 else wire
 
@@ -236,7 +236,7 @@ def _plain(random: Random) -> tuple[bool, list[bytes]]:
 
 def _control(random: Random, key: bytes) -> bytes:
     size = _pick(random, [0, 1, 4, 8, 125])
-    return _frame(
+    return frame(
         0x89 if random.random() < 0.6 else 0x8A,
         random.getrandbits(8 * size + 1).to_bytes(126, "big")[-size:] if size else b"",
         key,
@@ -246,14 +246,14 @@ def _control(random: Random, key: bytes) -> bytes:
 def _close(random: Random, key: bytes) -> bytes:
     roll = random.random()
     if roll < 0.2:
-        return _frame(0x88, b"", key)
+        return frame(0x88, b"", key)
     if roll < 0.25:
-        return _frame(0x88, b"\x03", key)
+        return frame(0x88, b"\x03", key)
     code = _pick(random, _FORBIDDEN_CODES if roll < 0.4 else _CLOSE_CODES)
     reason: bytes = _pick(random, _REASONS).encode()
     if roll > 0.9:
         reason = _pick(random, _BROKEN_TEXTS)
-    return _frame(0x88, code.to_bytes(2, "big") + reason, key)
+    return frame(0x88, code.to_bytes(2, "big") + reason, key)
 
 
 def _odd_frame(random: Random, first: int, payload: bytes, key: bytes) -> bytes:
@@ -261,24 +261,22 @@ def _odd_frame(random: Random, first: int, payload: bytes, key: bytes) -> bytes:
     roll = int(random.random() * 9)
     size = len(payload)
     if roll == 0:
-        return _frame(first ^ 1 << int(random.random() * 8), payload, key)
+        return frame(first ^ 1 << int(random.random() * 8), payload, key)
     if roll == 1:
-        return _frame(random.getrandbits(8), payload, key)
+        return frame(random.getrandbits(8), payload, key)
     if roll == 2:
-        return _frame(first, payload, b"" if key else b"\x01\x02\x03\x04")
+        return frame(first, payload, b"" if key else b"\x01\x02\x03\x04")
     if roll == 3:
-        return _frame(first, payload, key, 126, (size & 0xFFFF).to_bytes(2, "big"))
+        return frame(first, payload, key, 126, (size & 0xFFFF).to_bytes(2, "big"))
     if roll == 4:
-        return _frame(first, payload, key, 127, size.to_bytes(8, "big"))
+        return frame(first, payload, key, 127, size.to_bytes(8, "big"))
     if roll == 5:
-        return _frame(first, payload, key, 127, random.getrandbits(64).to_bytes(8, "big"))
+        return frame(first, payload, key, 127, random.getrandbits(64).to_bytes(8, "big"))
     if roll == 6:
-        return _frame(
-            first, payload, key, 127, (random.getrandbits(63) >> int(random.random() * 50)).to_bytes(8, "big")
-        )
+        return frame(first, payload, key, 127, (random.getrandbits(63) >> int(random.random() * 50)).to_bytes(8, "big"))
     if roll == 7:
-        return _frame(0x80 | _pick(random, [8, 9, 10]), payload + bytes(126), key)
-    return _frame(first, payload, key, min(size + 1, 125), b"")
+        return frame(0x80 | _pick(random, [8, 9, 10]), payload + bytes(126), key)
+    return frame(first, payload, key, min(size + 1, 125), b"")
 
 
 def _mutate(random: Random, data: bytes) -> bytes:
