@@ -8,8 +8,13 @@ PORT ?= 8000
 
 BIN := $(VENV)/bin
 RUN := $(BIN)/python
-TYPED := python/ferrows $(wildcard examples)
+TYPED := python/ferrows $(wildcard examples benchmarks)
 FORMATTED := $(wildcard python tests examples benchmarks)
+BENCH_VENV := .venv-bench
+BENCH := $(BENCH_VENV)/bin/python
+# Since 0.23 uvloop writes at once what 0.22 gathers until the end of the turn: a peer that answers 32 messages one by one
+# pays 32 system calls in place of one. The older one is the harder yardstick.
+BENCH_UVLOOP ?= 0.22.1
 CRATES := $(shell find Cargo.toml rust -name '*.rs' -o -name Cargo.toml)
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
@@ -20,7 +25,7 @@ export PIP_QUIET := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help setup build serve test test-fast lint type fmt cargo-test differential wheel system-deps clean
+.PHONY: help setup build serve test test-fast lint type fmt cargo-test differential wheel bench bench-quick bench-setup system-deps clean
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 
@@ -69,14 +74,34 @@ fmt: setup ## format everything
 	$(RUN) -m ruff check --fix $(FORMATTED)
 	$(RUN) -m ruff format $(FORMATTED)
 
-cargo-test: ## test the core crate
-	cargo test -p ferrows-core
+cargo-test: ## test the core crate and the load generator
+	cargo test -p ferrows-core -p ferrows-loadgen -p ferrows-floors
 
 differential: build ## compare the extension with the twin for a long time
 	HYPOTHESIS_PROFILE=long $(RUN) -m pytest --timeout=0 tests/differential
 
 wheel: setup ## build a wheel into dist/
 	$(BIN)/maturin build --release --out dist --interpreter $(RUN)
+
+# The peers have an environment of their own, on the same interpreter; each that cannot be installed is named in the report.
+$(BENCH_VENV)/.uvloop-$(BENCH_UVLOOP): $(wildcard benchmarks/peers/*) | $(RUN)
+	$(RUN) -m venv $(BENCH_VENV)
+	$(BENCH) -m benchmarks.peers.install $(BENCH_UVLOOP)
+	@rm -f $(BENCH_VENV)/.uvloop-*
+	@touch $@
+
+bench-setup: build $(BENCH_VENV)/.uvloop-$(BENCH_UVLOOP)
+	cargo build --release -p ferrows-loadgen -p ferrows-floors
+
+# `run` ends with 1 if a server failed somewhere; the report says which.
+bench: bench-setup ## measure everything against the peers and write benchmarks/REPORT.md: hours, it says how many
+	$(BENCH) -m benchmarks.run || [ $$? = 1 ]
+	$(BENCH) -m benchmarks.render
+
+bench-quick: bench-setup ## measure the main table in under five minutes and show it
+	$(BENCH) -m benchmarks.run --quick --output benchmarks/results/quick.json || [ $$? = 1 ]
+	$(BENCH) -m benchmarks.render --no-plots --output benchmarks/results/quick.md benchmarks/results/quick.json
+	@cat benchmarks/results/quick.md
 
 # A browser and Node's `ws` are peers in tests/interop; what is there already is taken.
 system-deps: ## install Chromium and Node with Debian's packages, and ws with npm
@@ -91,7 +116,7 @@ system-deps: ## install Chromium and Node with Debian's packages, and ws with np
 	npm install --prefix tests/interop/node --no-package-lock --no-audit --no-fund
 
 clean: ## remove what builds and tests left, and .venv
-	rm -rf $(VENV) target build dist htmlcov .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(BENCH_VENV) target build dist htmlcov .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	rm -rf tests/interop/node/node_modules
 	rm -f python/ferrows/_core*.so python/ferrows/_core*.pyd
 	find $(FORMATTED) -name __pycache__ -prune -exec rm -rf {} +

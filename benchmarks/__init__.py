@@ -1,0 +1,1 @@
+"""What measures ferrows against its peers; see README.md here."""

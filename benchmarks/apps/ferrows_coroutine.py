@@ -1,0 +1,59 @@
+"""ferrows with the handler that its README shows."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from benchmarks.apps.options import BACKLOG, GREETING, HOST, LEVEL, MAX_SIZE, MEM_LEVEL, Options, parse
+from ferrows import App, HTTPResponse, Request, Websocket, text
+
+connected: set[Websocket] = set()
+
+
+async def greet(request: Request) -> HTTPResponse:
+    return text(GREETING)
+
+
+async def echo(request: Request, ws: Websocket) -> None:
+    async for message in ws:
+        await ws.send(message)
+
+
+async def broadcast(request: Request, ws: Websocket) -> None:
+    connected.add(ws)
+    try:
+        async for message in ws:
+            for peer in tuple(connected):
+                await peer.send(message)
+    finally:
+        connected.discard(ws)
+
+
+def compression(options: Options) -> dict[str, object]:
+    fresh = not options.takeover
+    return {
+        "level": LEVEL,
+        "mem_level": MEM_LEVEL,
+        "server_no_context_takeover": fresh,
+        "client_no_context_takeover": fresh,
+    }
+
+
+def serve(handler: Callable[[Request, Websocket], Awaitable[None]]) -> None:
+    """Serve with ``handler`` on ``/ws``."""
+    options = parse()
+    app = App("benchmark")
+    app.config.update(
+        WEBSOCKET_MAX_SIZE=MAX_SIZE,
+        WEBSOCKET_PING_INTERVAL=None,
+        WEBSOCKET_COMPRESSION=compression(options) if options.deflate else None,
+        USE_UVLOOP=options.uvloop,
+    )
+    app.add_route(greet, "/")
+    app.add_websocket_route(handler, "/ws")
+    app.add_websocket_route(broadcast, "/broadcast")
+    app.run(HOST, options.port, access_log=False, backlog=BACKLOG, motd=False)
+
+
+if __name__ == "__main__":
+    serve(echo)

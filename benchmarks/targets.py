@@ -1,0 +1,139 @@
+"""The aims of the hot path, and how far a run is from them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Final
+
+from benchmarks.results import CPU, P99, RSS, WIRE, Metric, Run
+from benchmarks.scenarios import (
+    BROADCASTS,
+    COMPRESSED,
+    CONNECT,
+    ECHO_1M,
+    ECHO_64K,
+    ECHO_MANY,
+    ECHO_ONE,
+    FIXED_RATE,
+    KIB,
+    Family,
+    Scenario,
+)
+
+OURS: Final = "ferrows"
+TWIN: Final = "ferrows, pure Python"
+NATIVE: Final = "tokio-tungstenite"
+"""The native server that stands where the aims name uWebSockets: it is C++, and nothing here builds C++."""
+
+TOLERANCE: Final = 0.05
+"""How much larger than a peer's our compressed messages may be, for the two to be compared."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A row of the table: a ratio (or a figure) that is to be small, and what it must be or reaches for."""
+
+    what: str
+    against: str
+    reached: float | None
+    must: float | None
+    reach_for: float | None = None
+
+    @property
+    def verdict(self) -> str:
+        """Say whether the aim was reached, or how far away it is."""
+        if self.reached is None:
+            return "not measured"
+        verdicts = []
+        if self.must is not None:
+            missed = f"**missed**: {self.reached / self.must:.2f} times what it must be"
+            verdicts.append("reached" if self.reached <= self.must else missed)
+        if self.reach_for is not None:
+            short = f"{self.reached / self.reach_for:.2f} times what it reaches for"
+            verdicts.append("what it reaches for, too" if self.reached <= self.reach_for else short)
+        return "; ".join(verdicts)
+
+
+def outcomes(run: Run) -> list[Outcome]:
+    """Return every aim whose scenario this run has."""
+    rows = [
+        (ECHO_ONE, _against(run, ECHO_ONE, "picows, callback", 1.05)),
+        (ECHO_ONE, _against(run, ECHO_ONE, "picows, queue", 0.80)),
+        (ECHO_ONE, _against(run, ECHO_ONE, NATIVE, None, 1.0)),
+        (ECHO_MANY, _against(run, ECHO_MANY, "aiohttp", 1 / 6)),
+        (ECHO_MANY, _against(run, ECHO_MANY, "picows, callback", 1 / 10)),
+        (ECHO_MANY, _against(run, ECHO_MANY, "Sanic", 1 / 60)),
+        (ECHO_MANY, _against(run, ECHO_MANY, NATIVE, None, 1.0)),
+        (ECHO_MANY, _against(run, ECHO_MANY, TWIN, 1 / 10)),
+    ]
+    for scenario in (ECHO_64K, ECHO_1M):
+        rows.append((scenario, _against_best(run, scenario, 1.0)))
+        rows.append((scenario, _against(run, scenario, NATIVE, 1.3, 1.0)))
+    for scenario in COMPRESSED:
+        rows.append((scenario, _against_best(run, scenario, 0.7, 0.4, comparable(run, scenario.name))))
+    rows += [(scenario, _idle(run, scenario)) for scenario in _scenarios(run, Family.IDLE)]
+    rows.append((CONNECT, _against(run, CONNECT, "picows, callback", 1.0, 0.5)))
+    for scenario in BROADCASTS:
+        rows.append((scenario, _against(run, scenario, "socketify", 1.0)))
+        rows.append((scenario, _against(run, scenario, NATIVE, None, 1.0)))
+    rows.append((FIXED_RATE, _against_best(run, FIXED_RATE, 1.0, metric=P99)))
+    return [row for scenario, row in rows if scenario.name in run.scenarios]
+
+
+def best(run: Run, scenario: str, metric: Metric, peers: Collection[str]) -> str | None:
+    """Return the peer with the smallest median of a metric, None if none of them was measured."""
+    medians = {}
+    for peer in peers:
+        spread = run.spread(scenario, peer, metric)
+        if spread is not None:
+            medians[peer] = spread.median
+    return min(medians, key=lambda peer: medians[peer], default=None)
+
+
+def comparable(run: Run, scenario: str) -> list[str]:
+    """Return the peers that our compressed messages are at most ``TOLERANCE`` larger than.
+
+    One that keeps its context from message to message sends less and works more for it, and the other way round.
+    """
+    ours = run.spread(scenario, OURS, WIRE)
+    found = []
+    for peer in run.names("peer"):
+        theirs = run.spread(scenario, peer, WIRE)
+        if ours is not None and theirs is not None and ours.median <= theirs.median * (1 + TOLERANCE):
+            found.append(peer)
+    return found
+
+
+def _against(
+    run: Run, scenario: Scenario, peer: str, must: float | None, reach_for: float | None = None, metric: Metric = CPU
+) -> Outcome:
+    ratio = run.ratio(scenario.name, OURS, peer, metric)
+    against = peer if run.spread(scenario.name, peer, metric) else f"{peer} (not measured)"
+    return Outcome(f"{scenario.title}, {metric.title}", against, ratio.median if ratio else None, must, reach_for)
+
+
+def _against_best(
+    run: Run,
+    scenario: Scenario,
+    must: float,
+    reach_for: float | None = None,
+    peers: Collection[str] | None = None,
+    metric: Metric = CPU,
+) -> Outcome:
+    peer = best(run, scenario.name, metric, run.names("peer") if peers is None else peers)
+    whose = "the best peer" if peers is None else f"the best peer than which we send at most {TOLERANCE:.0%} more"
+    if peer is None:
+        return Outcome(f"{scenario.title}, {metric.title}", whose, None, must, reach_for)
+    outcome = _against(run, scenario, peer, must, reach_for, metric)
+    return Outcome(outcome.what, f"{whose}: {peer}", outcome.reached, must, reach_for)
+
+
+def _idle(run: Run, scenario: Scenario) -> Outcome:
+    spread = run.spread(scenario.name, OURS, RSS)
+    reached = spread.median / KIB if spread else None
+    return Outcome(f"{scenario.title}, KiB a connection", "(KiB)", reached, 4.0, 2.5)
+
+
+def _scenarios(run: Run, family: Family) -> list[Scenario]:
+    return [scenario for scenario in run.scenarios.values() if scenario.family is family]
