@@ -26,6 +26,15 @@ def text(message: str) -> bytes:
     return bytes((0x81, 0x80 | len(message))) + bytes(4) + message.encode()
 
 
+async def record(ws: Websocket, received: list[Any]) -> None:
+    """Receive until the connection ends; what it ended with comes last."""
+    try:
+        async for message in ws:
+            received.append(message)
+    except ConnectionClosedError as error:
+        received.append(error.code)
+
+
 @contextlib.asynccontextmanager
 async def connected(app: App, **options: Any) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter, Any]]:
     async with await app.create_server(port=0, access_log=False) as server:
@@ -45,11 +54,7 @@ async def test_frames_and_a_fin_in_the_segment_of_the_handshake_are_not_lost(app
 
     @app.websocket("/ws")
     async def handler(request: Request, ws: Websocket) -> None:
-        try:
-            async for message in ws:
-                received.append(message)
-        except ConnectionClosedError as error:
-            received.append(error.code)
+        await record(ws, received)
         ended.set()
 
     async with connected(app) as (_, writer, _server):
@@ -71,11 +76,7 @@ async def test_a_client_that_leaves_before_its_handshake_is_answered_leaves_noth
 
     @app.websocket("/ws", ping_interval=None)
     async def handler(request: Request, ws: Websocket) -> None:
-        try:
-            async for message in ws:
-                received.append(message)
-        except ConnectionClosedError as error:
-            received.append(error.code)
+        await record(ws, received)
         ended.set()
 
     async with connected(app) as (_, writer, server):

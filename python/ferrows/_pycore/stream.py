@@ -11,10 +11,11 @@ import asyncio
 import enum
 import sys
 from collections import deque
-from collections.abc import Awaitable, Coroutine, Sequence
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, TypeAlias
+from collections.abc import Awaitable, Coroutine
+from typing import TYPE_CHECKING, Any, Final, Self
 
-from .connection import CLOSED, OPEN, Connection
+from .connection import CLOSED, OPEN
+from .inbox import Fragment, Inbox, Item, Message, payload_size
 from .receive import Mode, Receive, Sent
 
 if TYPE_CHECKING:
@@ -32,21 +33,6 @@ CORK_LIMIT: Final = 64 * 1024
 _SENT: Final = Sent()
 
 
-class _Message(NamedTuple):
-    data: str | bytes
-    size: int
-    ends: Sequence[int]
-
-
-class _Fragment(NamedTuple):
-    data: str | bytes
-    size: int
-    fin: bool
-
-
-_Item: TypeAlias = _Message | _Fragment
-
-
 class _Turn(enum.Enum):
     IDLE = enum.auto()
     """Sends leave at once."""
@@ -54,32 +40,6 @@ class _Turn(enum.Enum):
     """``_run_turn`` is on the stack and will flush."""
     DEFERRED = enum.auto()
     """A handler that was woken by something else works the queue off; a scheduled turn will flush."""
-
-
-class _Inbox(Connection):
-    """A connection that puts what arrives into its stream's queue."""
-
-    stream: MessageStream
-
-    def _message(self, text: bool, payload: str | bytes, ends: Sequence[int]) -> None:
-        self.stream.messages_received += 1
-        self.stream._append(_Message(payload, _size(payload), ends))
-
-    def _fragment(self, text: bool, payload: str | bytes, fin: bool) -> None:
-        self.stream.messages_received += fin
-        self.stream._append(_Fragment(payload, _size(payload), fin))
-
-    def _ping(self, payload: bytes) -> None:
-        """The answer is in the output already."""
-
-    def _pong(self, payload: bytes) -> None:
-        self.stream._pongs.append(payload)
-
-    def _close(self, code: int, reason: str) -> None:
-        """Seen by the state."""
-
-    def _failure(self, code: int, reason: str) -> None:
-        """Seen by the state."""
 
 
 class MessageStream:
@@ -126,8 +86,8 @@ class MessageStream:
     bytes_received: int
     messages_sent: int
     bytes_sent: int
-    _core: _Inbox
-    _queue: deque[_Item]
+    _core: Inbox
+    _queue: deque[Item]
     _queued_bytes: int
     _pongs: list[bytes]
     _turn: _Turn
@@ -169,7 +129,7 @@ class MessageStream:
         self.bytes_received = 0
         self.messages_sent = 0
         self.bytes_sent = 0
-        self._core = _Inbox(client=client, max_size=max_size, deflate=deflate)
+        self._core = Inbox(client=client, max_size=max_size, deflate=deflate)
         self._core.stream = self
         self._queue = deque()
         self._queued_bytes = 0
@@ -372,10 +332,10 @@ class MessageStream:
         if self.read_paused:
             self._adjust_reading()
         if mode is Mode.FRAGMENT:
-            return item.data, item.fin if isinstance(item, _Fragment) else True
+            return item.data, item.fin if isinstance(item, Fragment) else True
         return item.data
 
-    def _append(self, item: _Item) -> None:
+    def _append(self, item: Item) -> None:
         self.bytes_received += item.size
         if self._closing:
             # We read on for the peer's Close alone. All that follows the first that is dropped is dropped too, lest a
@@ -387,7 +347,7 @@ class MessageStream:
         self._queued_bytes += item.size
         self._queue.append(item)
         # A message that stalled for want of its end still does before that.
-        if isinstance(item, _Message) or item.fin:
+        if isinstance(item, Message) or item.fin:
             self._stalled = False
 
     def _prepare_fragments(self) -> None:
@@ -398,19 +358,19 @@ class MessageStream:
                 self._core.begin_streaming()
             return
         first = self._queue[0]
-        if isinstance(first, _Message) and first.ends:
+        if isinstance(first, Message) and first.ends:
             self._queue.popleft()
             bounds = [0, *first.ends, len(first.data)]
             for index in range(len(bounds) - 2, -1, -1):
                 piece = first.data[bounds[index] : bounds[index + 1]]
-                self._queue.appendleft(_Fragment(piece, _size(piece), index == len(bounds) - 2))
+                self._queue.appendleft(Fragment(piece, payload_size(piece), index == len(bounds) - 2))
             self._fragments_asked = True
 
-    def _pop(self, mode: Mode) -> _Item | None:
+    def _pop(self, mode: Mode) -> Item | None:
         while self._queue:
             item = self._queue.popleft()
             self._queued_bytes -= item.size
-            if isinstance(item, _Message):
+            if isinstance(item, Message):
                 return item
             if mode is Mode.FRAGMENT or self.streaming:
                 self.streaming = not item.fin
@@ -422,7 +382,7 @@ class MessageStream:
                 continue
             # A recv_streaming() was given up before its first fragment: the message is still owed as a whole.
             joined = self._join(item)
-            if isinstance(joined, _Message):
+            if isinstance(joined, Message):
                 self._fragments_asked = False
                 return joined
             self._queued_bytes += joined.size
@@ -431,19 +391,19 @@ class MessageStream:
             return None
         return None
 
-    def _join(self, item: _Fragment) -> _Item:
+    def _join(self, item: Fragment) -> Item:
         """Join a fragment with those behind it in the queue: to a message if its last one is there."""
         pieces = [item.data]
         size = item.size
         while not item.fin and self._queue:
             following = self._queue.popleft()
-            assert isinstance(following, _Fragment)  # a message's fragments are not interrupted (RFC 6455 §5.4)
+            assert isinstance(following, Fragment)  # a message's fragments are not interrupted (RFC 6455 §5.4)
             item = following
             self._queued_bytes -= item.size
             size += item.size
             pieces.append(item.data)
         data = item.data[:0].join(pieces)  # type: ignore[arg-type]  # all str or all bytes
-        return _Message(data, size, ()) if item.fin else _Fragment(data, size, False)
+        return Message(data, size, ()) if item.fin else Fragment(data, size, False)
 
     # ---- turns
 
@@ -502,7 +462,7 @@ class MessageStream:
 
     def _count_sent(self, data: Any, fin: bool) -> None:
         self.messages_sent += fin
-        self.bytes_sent += _size(data)
+        self.bytes_sent += payload_size(data)
 
     def _leave_or_wait(self) -> None:
         """Outside a turn, what was written leaves now; inside, at the turn's end or when it grows large."""
@@ -542,10 +502,3 @@ class MessageStream:
                 self.transport.pause_reading()
             else:
                 self.transport.resume_reading()
-
-
-def _size(data: str | bytes | Buffer) -> int:
-    """Return the payload bytes of a message: the length of its UTF-8 for text."""
-    if isinstance(data, str):
-        return len(data) if data.isascii() else len(data.encode("utf-8"))
-    return data.nbytes if isinstance(data, memoryview) else len(data)  # type: ignore[arg-type]

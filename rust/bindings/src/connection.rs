@@ -97,17 +97,17 @@ impl Connection {
 
     #[getter]
     fn close_sent(&self) -> Option<(u16, &str)> {
-        self.core.close_sent().map(|frame| (frame.code, frame.reason.as_str()))
+        self.core.close_sent().map(convert::close_pair)
     }
 
     #[getter]
     fn close_received(&self) -> Option<(u16, &str)> {
-        self.core.close_received().map(|frame| (frame.code, frame.reason.as_str()))
+        self.core.close_received().map(convert::close_pair)
     }
 
     #[getter]
     fn failure(&self) -> Option<(u16, String)> {
-        self.core.failure().map(|error| (error.close_code().unwrap_or(1006), error.to_string()))
+        self.core.failure().map(convert::failure_pair)
     }
 }
 

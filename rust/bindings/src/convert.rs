@@ -67,6 +67,16 @@ pub fn caller_error(py: Python<'_>, error: &Error, close: Option<&CloseFrame>) -
     }
 }
 
+/// A Close as Python sees it: code and reason.
+pub fn close_pair(frame: &CloseFrame) -> (u16, &str) {
+    (frame.code, &frame.reason)
+}
+
+/// A failure as Python sees it: the code that it means and its reason.
+pub fn failure_pair(error: &Error) -> (u16, String) {
+    (error.close_code().unwrap_or(1006), error.to_string())
+}
+
 /// A close code as the wire could carry it; `ValueError` for a number that has no 16 bits.
 pub fn close_code(code: i64) -> PyResult<u16> {
     u16::try_from(code).map_err(|_| PyValueError::new_err(format!("close code {code} is not permitted")))
@@ -142,7 +152,7 @@ impl Sink for Collector {
         self.0.push(OwnedEvent::Close(frame.code, frame.reason.clone()));
     }
     fn failure(&mut self, error: &Error) {
-        let code = error.close_code().unwrap_or(1006);
-        self.0.push(OwnedEvent::Failure(code, error.to_string()));
+        let (code, reason) = failure_pair(error);
+        self.0.push(OwnedEvent::Failure(code, reason));
     }
 }

@@ -2,6 +2,7 @@
 
 mod connection;
 mod convert;
+mod inbox;
 mod receive;
 mod slots;
 mod stream;

@@ -8,12 +8,13 @@
 //! anything on its own connection.
 
 use crate::convert;
+use crate::inbox::{Inbox, Item, split};
 use crate::receive::{Mode, Receive, Sent, Woken};
-use ferrows_core::{CloseFrame, Connection, Error, Kind, Role, Sink, State};
+use ferrows_core::{Connection, Error, Kind, Role, State};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyString};
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -22,22 +23,6 @@ const TURN_MESSAGES: u32 = 256;
 
 /// Corked output beyond this many bytes leaves at once, so that the transport's limits are felt.
 const CORK_LIMIT: usize = 64 * 1024;
-
-/// Something that arrived and waits for the handler.
-enum Item {
-    /// A whole message; `ends` are the byte offsets at which its fragments ended, the last left out.
-    Message { data: Py<PyAny>, size: usize, ends: Box<[u32]> },
-    /// A fragment of a message that is being streamed.
-    Fragment { data: Py<PyAny>, size: usize, fin: bool },
-}
-
-impl Item {
-    fn size(&self) -> usize {
-        match self {
-            Self::Message { size, .. } | Self::Fragment { size, .. } => *size,
-        }
-    }
-}
 
 /// What [`MessageStream::take`] found.
 pub enum Taken {
@@ -338,17 +323,17 @@ impl MessageStream {
 
     #[getter]
     fn close_sent(&self) -> Option<(u16, &str)> {
-        self.core.close_sent().map(|frame| (frame.code, frame.reason.as_str()))
+        self.core.close_sent().map(convert::close_pair)
     }
 
     #[getter]
     fn close_received(&self) -> Option<(u16, &str)> {
-        self.core.close_received().map(|frame| (frame.code, frame.reason.as_str()))
+        self.core.close_received().map(convert::close_pair)
     }
 
     #[getter]
     fn failure(&self) -> Option<(u16, String)> {
-        self.core.failure().map(|error| (error.close_code().unwrap_or(1006), error.to_string()))
+        self.core.failure().map(convert::failure_pair)
     }
 
     #[getter]
@@ -545,7 +530,7 @@ impl MessageStream {
         let mut payload = Vec::new();
         let mut next = Some(first);
         let mut kind = Kind::Binary;
-        while let Some(Item::Fragment { data, size, fin }) = next {
+        while let Some(Item::Fragment { data, fin, .. }) = next {
             let data = data.bind(py);
             if let Ok(text) = data.cast::<PyString>() {
                 kind = Kind::Text;
@@ -557,7 +542,6 @@ impl MessageStream {
                 let (data, size) = (convert::payload_object(py, kind, &payload)?, payload.len());
                 return Ok(Item::Message { data, size, ends: Box::default() });
             }
-            let _ = size;
             next = self.queue.pop_front();
             if let Some(item) = &next {
                 self.queued_bytes -= item.size();
@@ -740,98 +724,10 @@ impl MessageStream {
     }
 }
 
-impl Item {
-    fn into_object(self, py: Python<'_>, mode: Mode) -> PyResult<Py<PyAny>> {
-        let (data, fin) = match self {
-            Self::Message { data, .. } => (data, true),
-            Self::Fragment { data, fin, .. } => (data, fin),
-        };
-        if mode == Mode::Fragment {
-            return Ok(PyTuple::new(py, [data.into_bound(py), fin.into_pyobject(py)?.to_owned().into_any()])?
-                .into_any()
-                .unbind());
-        }
-        Ok(data)
-    }
-}
-
 /// The payload of exactly str or bytes; None for anything else, a str that is no text among it.
 fn plain_payload<'a>(data: &'a Bound<'_, PyAny>) -> Option<Payload<'a>> {
     if let Ok(text) = data.cast_exact::<PyString>() {
         return text.to_str().ok().map(Payload::Text);
     }
     data.cast_exact::<PyBytes>().ok().map(|bytes| Payload::Binary(bytes.as_bytes()))
-}
-
-/// Split a whole message at the offsets at which its fragments ended.
-fn split(py: Python<'_>, data: &Py<PyAny>, ends: &[u32]) -> PyResult<Vec<Item>> {
-    let data = data.bind(py);
-    let (kind, payload) = match data.cast::<PyString>() {
-        Ok(text) => (Kind::Text, text.to_str()?.as_bytes()),
-        Err(_) => (Kind::Binary, data.cast::<PyBytes>()?.as_bytes()),
-    };
-    let mut items = Vec::with_capacity(ends.len() + 1);
-    let mut start = 0;
-    for end in ends.iter().map(|&end| end as usize).chain([payload.len()]) {
-        let piece = &payload[start..end];
-        let data = convert::payload_object(py, kind, piece)?;
-        items.push(Item::Fragment { data, size: piece.len(), fin: end == payload.len() && items.len() == ends.len() });
-        start = end;
-    }
-    Ok(items)
-}
-
-/// Puts what the core hands over into the queue. It makes str and bytes only, whose allocation runs no Python code.
-struct Inbox<'a, 'py> {
-    py: Python<'py>,
-    queue: &'a mut VecDeque<Item>,
-    queued_bytes: &'a mut usize,
-    messages_received: &'a mut u64,
-    bytes_received: &'a mut u64,
-    stalled: &'a mut bool,
-    dropping: &'a mut bool,
-    pongs: &'a mut Vec<Vec<u8>>,
-    /// Messages and bytes that are kept, where there is a limit.
-    limits: Option<(usize, usize)>,
-}
-
-impl Inbox<'_, '_> {
-    fn push(&mut self, kind: Kind, payload: &[u8], fin: bool, item: impl FnOnce(Py<PyAny>) -> Item) {
-        *self.bytes_received += payload.len() as u64;
-        if let Some((count, bytes)) = self.limits {
-            // All that follows the first that is dropped is dropped too, lest a message lose its middle.
-            *self.dropping |= self.queue.len() >= count || *self.queued_bytes + payload.len() > bytes;
-            if *self.dropping {
-                return;
-            }
-        }
-        *self.queued_bytes += payload.len();
-        // The core has validated text; what is left to fail is memory.
-        let data = convert::payload_object(self.py, kind, payload).expect("memory for a message");
-        self.queue.push_back(item(data));
-        // A message that stalled for want of its end still does before that.
-        *self.stalled &= !fin;
-    }
-}
-
-impl Sink for Inbox<'_, '_> {
-    fn message(&mut self, kind: Kind, payload: &[u8], ends: &[u32]) {
-        *self.messages_received += 1;
-        self.push(kind, payload, true, |data| Item::Message { data, size: payload.len(), ends: ends.into() });
-    }
-
-    fn fragment(&mut self, kind: Kind, payload: &[u8], fin: bool) {
-        *self.messages_received += u64::from(fin);
-        self.push(kind, payload, fin, |data| Item::Fragment { data, size: payload.len(), fin });
-    }
-
-    fn ping(&mut self, _payload: &[u8]) {}
-
-    fn pong(&mut self, payload: &[u8]) {
-        self.pongs.push(payload.to_vec());
-    }
-
-    fn close(&mut self, _frame: &CloseFrame) {}
-
-    fn failure(&mut self, _error: &Error) {}
 }

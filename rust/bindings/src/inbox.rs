@@ -1,0 +1,112 @@
+//! What arrives and waits for the handler: the items of a stream's queue, and the sink that puts them there.
+
+use crate::convert;
+use crate::receive::Mode;
+use ferrows_core::{CloseFrame, Error, Kind, Sink};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyString, PyTuple};
+use std::collections::VecDeque;
+
+/// Something that arrived and waits for the handler.
+pub enum Item {
+    /// A whole message; `ends` are the byte offsets at which its fragments ended, the last left out.
+    Message { data: Py<PyAny>, size: usize, ends: Box<[u32]> },
+    /// A fragment of a message that is being streamed.
+    Fragment { data: Py<PyAny>, size: usize, fin: bool },
+}
+
+impl Item {
+    /// Its payload in bytes.
+    pub fn size(&self) -> usize {
+        match self {
+            Self::Message { size, .. } | Self::Fragment { size, .. } => *size,
+        }
+    }
+
+    /// What a receive of this mode evaluates to.
+    pub fn into_object(self, py: Python<'_>, mode: Mode) -> PyResult<Py<PyAny>> {
+        let (data, fin) = match self {
+            Self::Message { data, .. } => (data, true),
+            Self::Fragment { data, fin, .. } => (data, fin),
+        };
+        if mode == Mode::Fragment {
+            return Ok(PyTuple::new(py, [data.into_bound(py), fin.into_pyobject(py)?.to_owned().into_any()])?
+                .into_any()
+                .unbind());
+        }
+        Ok(data)
+    }
+}
+
+/// Split a whole message at the offsets at which its fragments ended.
+pub fn split(py: Python<'_>, data: &Py<PyAny>, ends: &[u32]) -> PyResult<Vec<Item>> {
+    let data = data.bind(py);
+    let (kind, payload) = match data.cast::<PyString>() {
+        Ok(text) => (Kind::Text, text.to_str()?.as_bytes()),
+        Err(_) => (Kind::Binary, data.cast::<PyBytes>()?.as_bytes()),
+    };
+    let mut items = Vec::with_capacity(ends.len() + 1);
+    let mut start = 0;
+    for end in ends.iter().map(|&end| end as usize).chain([payload.len()]) {
+        let piece = &payload[start..end];
+        let data = convert::payload_object(py, kind, piece)?;
+        items.push(Item::Fragment { data, size: piece.len(), fin: end == payload.len() && items.len() == ends.len() });
+        start = end;
+    }
+    Ok(items)
+}
+
+/// Puts what the core hands over into the queue. It makes str and bytes only, whose allocation runs no Python code.
+pub struct Inbox<'a, 'py> {
+    pub py: Python<'py>,
+    pub queue: &'a mut VecDeque<Item>,
+    pub queued_bytes: &'a mut usize,
+    pub messages_received: &'a mut u64,
+    pub bytes_received: &'a mut u64,
+    pub stalled: &'a mut bool,
+    pub dropping: &'a mut bool,
+    pub pongs: &'a mut Vec<Vec<u8>>,
+    /// Messages and bytes that are kept, where there is a limit.
+    pub limits: Option<(usize, usize)>,
+}
+
+impl Inbox<'_, '_> {
+    fn push(&mut self, kind: Kind, payload: &[u8], fin: bool, item: impl FnOnce(Py<PyAny>) -> Item) {
+        *self.bytes_received += payload.len() as u64;
+        if let Some((count, bytes)) = self.limits {
+            // All that follows the first that is dropped is dropped too, lest a message lose its middle.
+            *self.dropping |= self.queue.len() >= count || *self.queued_bytes + payload.len() > bytes;
+            if *self.dropping {
+                return;
+            }
+        }
+        *self.queued_bytes += payload.len();
+        // The core has validated text; what is left to fail is memory.
+        let data = convert::payload_object(self.py, kind, payload).expect("memory for a message");
+        self.queue.push_back(item(data));
+        // A message that stalled for want of its end still does before that.
+        *self.stalled &= !fin;
+    }
+}
+
+impl Sink for Inbox<'_, '_> {
+    fn message(&mut self, kind: Kind, payload: &[u8], ends: &[u32]) {
+        *self.messages_received += 1;
+        self.push(kind, payload, true, |data| Item::Message { data, size: payload.len(), ends: ends.into() });
+    }
+
+    fn fragment(&mut self, kind: Kind, payload: &[u8], fin: bool) {
+        *self.messages_received += u64::from(fin);
+        self.push(kind, payload, fin, |data| Item::Fragment { data, size: payload.len(), fin });
+    }
+
+    fn ping(&mut self, _payload: &[u8]) {}
+
+    fn pong(&mut self, payload: &[u8]) {
+        self.pongs.push(payload.to_vec());
+    }
+
+    fn close(&mut self, _frame: &CloseFrame) {}
+
+    fn failure(&mut self, _error: &Error) {}
+}
