@@ -17,13 +17,13 @@ PACKAGE = Path(__file__).parents[1] / "python" / "ferrows"
 # what is in it, and the longest that fits decides.
 LAYERS = [
     ["", "__main__"],
-    ["app", "blueprints", "registration", "tasks", "upgrade"],
+    ["app", "blueprints", "registration", "tasks"],
     ["server"],
     ["server.protocols", "server.body", "server.head", "server.keepalive", "server.writer"],
-    ["routing", "handshake", "websocket", "errorpages", "signals", "static"],
+    ["routing", "handshake", "websocket", "upgrade", "errorpages", "signals", "static"],
     ["request", "response", "extensions", "_codec", "config"],
     ["_core", "_pycore"],
-    ["exceptions", "cookies", "events", "forms", "headers", "log"],
+    ["exceptions", "cookies", "deadlines", "events", "forms", "headers", "log"],
 ]
 DEPTH = {name: depth for depth, names in enumerate(LAYERS) for name in names}
 

@@ -390,9 +390,10 @@ class App(Registrar):
     # ----------------------------------------------------------------------------------------------------------------
     # Requests
 
-    async def handle_request(self, request: Request) -> HTTPResponse | None:
-        """Answer a request; None where the response was streamed or the connection was upgraded.
+    async def handle_request(self, request: Request) -> HTTPResponse | Upgrade | None:
+        """Answer a request.
 
+        None where the response was streamed; for a websocket route an :class:`Upgrade`, whose ``serve`` does the rest.
         Only what ends the connection comes out of here as an exception: a cancellation, and an error in a response that
         is being streamed.
         """
@@ -403,27 +404,25 @@ class App(Registrar):
         response: HTTPResponse | None
         try:
             try:
-                route, values = self.router.resolve(request.path, request.method, request.host)
+                host = request.host if self.router.knows_hosts else ""
+                route, values = self.router.resolve(request.path, request.method, host)
             except HTTPException as error:
                 # Middleware has its say all the same: it may redirect, or answer a CORS preflight.
                 unrouted = error
             else:
                 request.route, request.endpoint, request.match_info = route, route.name, values
                 before, after = route.request_middleware, route.response_middleware
-            response = await _run_request_middleware(before, request)
+            response = await _run_request_middleware(before, request) if before else None
             if response is None:
                 if unrouted is not None:
                     raise unrouted
                 if route.websocket:
-                    response = await self._serve_websocket(request, route, values)
-                    if response is None:
+                    return Upgrade(self, request, route, values)
+                response = await called(route.handler, request, **values)
+                if not isinstance(response, HTTPResponse):
+                    if response is None and request.responded:
                         return None
-                else:
-                    response = await called(route.handler, request, **values)
-                    if not isinstance(response, HTTPResponse):
-                        if response is None and request.responded:
-                            return None
-                        raise invalid_response(request, response)
+                    raise invalid_response(request, response)
         except Exception as error:
             if request.responded:
                 raise
@@ -431,6 +430,10 @@ class App(Registrar):
         if after and not request.responded:
             response = await self._run_response_middleware(after, request, response)
         return response
+
+    async def handle_exception(self, request: Request, exception: Exception) -> HTTPResponse:
+        """Make the response to an exception that a handler raised, response middleware included."""
+        return await self.finish_response(request, await self._handle_exception(request, exception))
 
     async def finish_response(self, request: Request, response: HTTPResponse) -> HTTPResponse:
         """Run the response middleware for a response that a handler is about to stream; see `Request.respond`."""
@@ -467,51 +470,6 @@ class App(Registrar):
         except Exception as error:
             self.error_handler.log(request, error)
             return error_page(request, ServerError(_INTERNAL))
-
-    # ----------------------------------------------------------------------------------------------------------------
-    # Websockets
-
-    async def _serve_websocket(self, request: Request, route: Route, values: dict[str, Any]) -> HTTPResponse | None:
-        """Upgrade and run the handler in this task; a response instead where a decorator refused the upgrade."""
-        upgrade = Upgrade(self, request, route)
-        task = asyncio.current_task()
-        assert task is not None
-        self.websocket_tasks[task] = request.protocol
-        try:
-            if not route.decorators:
-                await upgrade.run(route.handler, values)
-                response = None
-            else:
-                response = await upgrade.refusable(route.handler, values)
-        except asyncio.CancelledError:
-            if task.cancelling():
-                # The server stops, or somebody ended the handler. Either way nobody is left to receive.
-                upgrade.cancelled()
-                raise
-            await upgrade.failed(ServerError("handler awaited something that was cancelled"))
-            return None
-        except Exception as error:
-            if upgrade.ws is None:
-                raise
-            await upgrade.failed(error)
-            return None
-        except GeneratorExit:
-            raise
-        except BaseException as error:
-            if upgrade.ws is None:
-                raise
-            await upgrade.broken(error)
-            if isinstance(error, SystemExit | KeyboardInterrupt):
-                raise
-            return None
-        finally:
-            del self.websocket_tasks[task]
-        if upgrade.ws is None:
-            if not isinstance(response, HTTPResponse):
-                raise invalid_response(request, response)
-            return response
-        await upgrade.finished()
-        return None
 
     # ----------------------------------------------------------------------------------------------------------------
     # Running

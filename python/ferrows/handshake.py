@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 import binascii
 import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from .exceptions import BadRequest, Forbidden, UpgradeRequired
 from .extensions import DeflateParameters, negotiate_deflate, parse_extensions
@@ -27,8 +25,7 @@ _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 
 
-@dataclass(frozen=True, slots=True)
-class Handshake:
+class Handshake(NamedTuple):
     """An accepted opening handshake: the whole 101 head to send, and what was agreed in it."""
 
     response: bytes
@@ -48,8 +45,8 @@ def accept(request: Request, subprotocols: Sequence[str] | None, settings: Webso
     # RFC 9110 §7.8: an HTTP/1.0 request's Upgrade is ignored, and Upgrade counts only with its connection option.
     if (
         request.version == "1.0"
-        or "websocket" not in _options(headers.combined("upgrade"))
-        or "upgrade" not in _options(headers.combined("connection"))
+        or not _names(headers.getall("upgrade"), "websocket")
+        or not _names(headers.getall("connection"), "upgrade")
     ):
         raise _upgrade_required("this resource speaks the WebSocket protocol only")
     # §4.2.1 1: a GET request.
@@ -58,38 +55,42 @@ def accept(request: Request, subprotocols: Sequence[str] | None, settings: Webso
     if request.body:
         raise BadRequest("a websocket upgrade with a body")
     # §4.4: without a version in common the answer MUST name those that would do.
-    if headers.combined("sec-websocket-version") != "13":
+    if headers.getall("sec-websocket-version") != ["13"]:
         raise _upgrade_required("the WebSocket version supported is 13")
 
     key = _checked_key(headers.getall("sec-websocket-key"))
-    _check_origin(headers.getall("origin"), request.host, settings.origins)
+    if settings.origins is not None:
+        _check_origin(headers.getall("origin"), request.host, settings.origins)
     subprotocol = _choose(headers.getall("sec-websocket-protocol"), subprotocols)
-    lines = [
-        "HTTP/1.1 101 Switching Protocols",
-        "Upgrade: websocket",
-        "Connection: Upgrade",
-        f"Sec-WebSocket-Accept: {accept_value(key)}",
-    ]
+    response = (
+        "HTTP/1.1 101 Switching Protocols\r\n"
+        "Upgrade: websocket\r\n"
+        "Connection: Upgrade\r\n"
+        f"Sec-WebSocket-Accept: {accept_value(key)}\r\n"
+    )
     if subprotocol is not None:
-        lines.append(f"Sec-WebSocket-Protocol: {subprotocol}")
+        response += f"Sec-WebSocket-Protocol: {subprotocol}\r\n"
     deflate = None
-    if "sec-websocket-extensions" in headers:
-        offers = parse_extensions(headers.combined("sec-websocket-extensions"))
-        agreed = negotiate_deflate(offers, settings.deflate)
+    offered = headers.getall("sec-websocket-extensions")
+    if offered:
+        agreed = negotiate_deflate(parse_extensions(", ".join(offered)), settings.deflate)
         if agreed is not None:
             deflate, element = agreed
-            lines.append(f"Sec-WebSocket-Extensions: {element}")
-    return Handshake("\r\n".join([*lines, "", ""]).encode("ascii"), subprotocol, deflate)
+            response += f"Sec-WebSocket-Extensions: {element}\r\n"
+    return Handshake(f"{response}\r\n".encode("ascii"), subprotocol, deflate)
 
 
 def accept_value(key: str) -> str:
     """Return the ``Sec-WebSocket-Accept`` for a key (§4.2.2 5.4)."""
     digest = hashlib.sha1(key.encode("ascii") + _GUID, usedforsecurity=False).digest()
-    return base64.b64encode(digest).decode("ascii")
+    return binascii.b2a_base64(digest, newline=False).decode("ascii")
 
 
-def _options(value: str) -> list[str]:
-    return [option.lower() for option in parse_list(value)]
+def _names(values: list[str], option: str) -> bool:
+    """Whether a list-valued header names an option, in any case."""
+    if len(values) == 1 and values[0].lower() == option:
+        return True
+    return any(named.lower() == option for value in values for named in parse_list(value))
 
 
 def _upgrade_required(message: str) -> UpgradeRequired:
@@ -101,7 +102,7 @@ def _checked_key(values: list[str]) -> str:
     if len(values) != 1:
         raise BadRequest(f"{len(values)} Sec-WebSocket-Key headers, permitted: 1")
     try:
-        nonce = base64.b64decode(values[0], validate=True)
+        nonce = binascii.a2b_base64(values[0], strict_mode=True)
     except (binascii.Error, ValueError):
         raise BadRequest("Sec-WebSocket-Key is not base64") from None
     # 24 characters: the padding belongs to it.
@@ -114,8 +115,8 @@ _DEFAULT_PORTS: Final = {"http": "80", "https": "443", "ws": "80", "wss": "443"}
 _ORIGIN: Final = re.compile(r"([a-z][a-z0-9+\-.]*+)://(\[[^\]]*+\]|[^:/]*+)(?::([0-9]*+))?")
 
 
-def _check_origin(values: list[str], host: str, origins: Sequence[str] | str | None) -> None:
-    if origins is None or not values:
+def _check_origin(values: list[str], host: str, origins: Sequence[str] | str) -> None:
+    if not values:
         return
     permitted = (origins,) if isinstance(origins, str) else origins
     # A browser sends one; what several mean cannot be told.

@@ -22,24 +22,31 @@ class Headers(MutableMapping[str, str]):
     smuggle a second field into a message. Values from the network are UTF-8 with what is not kept as surrogates.
     """
 
-    __slots__ = ("_fields", "_raw")
+    __slots__ = ("_fields", "_head")
 
     def __init__(self, fields: Mapping[str, Any] | Iterable[tuple[str, Any]] | None = None, **more: Any) -> None:
-        self._raw: list[tuple[bytes, bytes]] | None = None
+        self._head: Any = None
         # One list of (name as written, value) for each name in lower case.
-        self._fields: dict[str, list[tuple[str, str]]] = {}
+        self._fields: dict[str, list[tuple[str, str]]] | None = {}
         self.extend(fields or (), **more)
 
     @classmethod
-    def from_raw(cls, raw: list[tuple[bytes, bytes]]) -> Self:
-        """Wrap what a parser has validated; nothing is decoded before it is asked for."""
+    def of(cls, head: Any) -> Self:
+        """Wrap a head that a parser has validated.
+
+        Nothing is decoded before it is asked for, and single fields are looked up in the head itself: a connection that
+        stays open for long keeps no index of headers that nobody reads any more.
+        """
         self = cls.__new__(cls)
-        self._raw = raw
-        self._fields = {}
+        self._head = head
+        self._fields = None
         return self
 
     def __getitem__(self, name: str) -> str:
-        return self._index()[name.lower()][0][1]
+        values = self.getall(name)
+        if not values:
+            raise KeyError(name)
+        return values[0]
 
     def __setitem__(self, name: str, value: Any) -> None:
         fields = self._index()
@@ -49,7 +56,7 @@ class Headers(MutableMapping[str, str]):
         del self._index()[name.lower()]
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and name.lower() in self._index()
+        return isinstance(name, str) and bool(self.getall(name))
 
     def __iter__(self) -> Iterator[str]:
         """Iterate over the names, each once, as first written."""
@@ -70,7 +77,9 @@ class Headers(MutableMapping[str, str]):
 
     def getall(self, name: str, default: Any = ()) -> list[str]:
         """Return every value of ``name`` in order of arrival; a list of ``default`` where there is none."""
-        fields = self._index().get(name.lower())
+        if self._fields is None:
+            return self._head.getall(name.lower()) or list(default)
+        fields = self._fields.get(name.lower())
         return list(default) if fields is None else [value for _, value in fields]
 
     getlist = getall
@@ -111,12 +120,13 @@ class Headers(MutableMapping[str, str]):
         return {name: [value for _, value in fields] for name, fields in self._index().items()}
 
     def _index(self) -> dict[str, list[tuple[str, str]]]:
-        raw, self._raw = self._raw, None
-        if raw is not None:
-            for raw_name, raw_value in raw:
+        if self._fields is None:
+            self._fields = {}
+            for raw_name, raw_value in self._head.headers:
                 name = raw_name.decode("latin-1")
                 field = (name, raw_value.decode("utf-8", "surrogateescape"))
                 self._fields.setdefault(name.lower(), []).append(field)
+            self._head = None
         return self._fields
 
 

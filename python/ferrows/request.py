@@ -19,6 +19,7 @@ from .headers import Headers, MultiDict, parse_list, parse_parameters
 if TYPE_CHECKING:
     import asyncio
 
+    from ._codec import Head
     from .response import HTTPResponse
 
 __all__ = ["Credentials", "File", "Request"]
@@ -49,6 +50,7 @@ class Request:
         "_credentials",
         "_ctx",
         "_form",
+        "_head",
         "_headers",
         "_id",
         "_json",
@@ -60,30 +62,19 @@ class Request:
         "path",
         "protocol",
         "query_string",
-        "raw_headers",
         "responded",
         "route",
-        "target",
         "version",
     )
 
-    def __init__(
-        self,
-        method: str,
-        target: bytes,
-        version: str,
-        raw_headers: list[tuple[bytes, bytes]],
-        protocol: Any = None,
-        app: Any = None,
-    ) -> None:
-        self.method = method
-        self.target = target
-        self.version = version
-        self.raw_headers = raw_headers
+    def __init__(self, head: Head, protocol: Any = None, app: Any = None) -> None:
+        self._head = head
+        self.method: str = head.method
+        self.version: str = head.version
         self.protocol = protocol
         self.app = app
         self.body = b""
-        self.path, self.query_string = _split_target(target)
+        self.path, self.query_string = _split_target(head.target)
         self.route: Any = None
         self.match_info: dict[str, Any] = {}
         self.endpoint: str | None = None
@@ -107,8 +98,18 @@ class Request:
     @property
     def headers(self) -> Headers:
         if self._headers is None:
-            self._headers = Headers.from_raw(self.raw_headers)
+            self._headers = Headers.of(self._head)
         return self._headers
+
+    @property
+    def target(self) -> bytes:
+        """The request target as it came."""
+        return self._head.target
+
+    @property
+    def raw_headers(self) -> list[tuple[bytes, bytes]]:
+        """The headers as they came: names as the client spelled them, values without the white space around them."""
+        return self._head.headers
 
     @property
     def cookies(self) -> dict[str, str]:

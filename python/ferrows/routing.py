@@ -141,6 +141,11 @@ class Router:
     def compiled(self) -> bool:
         return self._compiled is not None
 
+    @property
+    def knows_hosts(self) -> bool:
+        """Whether the host of a request matters."""
+        return self._compiled is None or self._compiled.knows_hosts
+
     def compile(self) -> None:
         """Build the dict and the tree that ``resolve`` uses."""
         self._compiled = _Compiled(self.routes)
@@ -153,6 +158,9 @@ class Router:
         if self._compiled is None:
             self.compile()
             assert self._compiled is not None
+        direct = self._compiled.direct.get(path)
+        if direct is not None and method in direct:
+            return direct[method], {}
         decoded = decode_path(path)
         allowed: set[str] = set()
         for table in self._compiled.tables(host):
@@ -321,10 +329,16 @@ class _Compiled:
                 table.add(route)
         for table in (self._any, *self._hosts.values(), *self._suffixes.values()):
             table.answer_head()
+        self.direct: dict[str, _Methods] = {} if self._hosts or self._suffixes else self._any.direct()
+        """The paths that need neither decoding nor a search, where all hosts are alike."""
+
+    @property
+    def knows_hosts(self) -> bool:
+        return bool(self._hosts or self._suffixes)
 
     def tables(self, host: str) -> Iterator[_Table]:
         """The tables for a ``Host`` field, the most specific first; a port counts only where a route has one."""
-        if host and (self._hosts or self._suffixes):
+        if host and self.knows_hosts:
             host = host.lower()
             name = re.sub(r":[0-9]*\Z", "", host)
             for key in dict.fromkeys((host, name)):
@@ -416,6 +430,17 @@ class _Table:
     def answer_head(self) -> None:
         for node in self._nodes:
             node.answer_head()
+
+    def direct(self) -> dict[str, _Methods]:
+        """The routes without parameters by the path of a request."""
+        paths: dict[str, _Methods] = {}
+        for bare, ends in self._static.items():
+            # A percent sign in a request begins an escape.
+            if "%" not in bare:
+                paths[bare or "/"] = ends.bare
+                if bare:
+                    paths[f"{bare}/"] = ends.slash
+        return paths
 
     def candidates(self, path: str) -> Iterator[_Candidate]:
         """Every place that a path reaches, with the values of its parameters, the most specific first."""

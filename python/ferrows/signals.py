@@ -57,7 +57,7 @@ class SignalRouter:
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def __contains__(self, event: str) -> bool:
-        return bool(self._listening(event))
+        return event in self._exact or (bool(self._patterns) and bool(self._listening(event)))
 
     def add(self, signal: Signal) -> Signal:
         """Register a handler; ValueError for an event that is not three parts or that nobody can send."""
@@ -73,6 +73,8 @@ class SignalRouter:
         listening = self._exact.get(signal.event, [])
         if signal in listening:
             listening.remove(signal)
+            if not listening:
+                del self._exact[signal.event]
         self._patterns = [(pattern, other) for pattern, other in self._patterns if other is not signal]
 
     async def send(

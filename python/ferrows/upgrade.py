@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
 
+from .errorpages import invalid_response
 from .exceptions import HTTPException, ServerError, WebsocketClosed
 from .log import error_logger
+from .response import HTTPResponse
+from .websocket import Websocket
 
 if TYPE_CHECKING:
     from .app import App
@@ -28,41 +32,92 @@ _SIGNAL_EXCEPTION: Final = "websocket.handler.exception"
 class Upgrade:
     """One request on its way to a WebSocket, its handler, and the end of both."""
 
-    __slots__ = ("app", "request", "route", "ws")
+    __slots__ = ("app", "request", "route", "values", "ws")
 
-    def __init__(self, app: App, request: Request, route: Route) -> None:
+    def __init__(self, app: App, request: Request, route: Route, values: dict[str, Any]) -> None:
         self.app = app
         self.request = request
         self.route = route
+        self.values = values
         # Whatever the protocol's handshake returned; None while the response can still be an HTTP one.
         self.ws: Any = None
 
+    async def serve(self) -> HTTPResponse | None:
+        """Upgrade and run the handler in this task; a response instead where the upgrade was refused."""
+        task = asyncio.current_task()
+        assert task is not None
+        response: Any = None
+        self.app.websocket_tasks[task] = self.request.protocol
+        try:
+            if self.route.decorators:
+                response = await self._decorated()
+            else:
+                await self._open()
+                # No coroutine of ours in between: this one and the handler's last as long as the connection.
+                result = self.route.handler(self.request, self.ws, **self.values)
+                if inspect.isawaitable(result):
+                    await result
+        except asyncio.CancelledError:
+            if task.cancelling():
+                # The server stops, or somebody ended the handler. Either way nobody is left to receive.
+                self._cancelled()
+                raise
+            await self._failed(ServerError("handler awaited something that was cancelled"))
+        except Exception as error:
+            if self.ws is not None:
+                await self._failed(error)
+            elif self.request.responded:
+                raise
+            else:
+                return await self.app.handle_exception(self.request, error)
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            if self.ws is None:
+                raise
+            await self._broken(error)
+            if isinstance(error, SystemExit | KeyboardInterrupt):
+                raise
+        else:
+            if self.ws is None:
+                return await self.app.finish_response(self.request, response)
+            await self._finished()
+        finally:
+            del self.app.websocket_tasks[task]
+        return None
+
     async def run(self, handler: Handler, values: Mapping[str, Any], *args: Any) -> None:
         """Do the opening handshake and run the handler; ``args`` go behind the request and the websocket."""
+        await self._open()
+        await called(handler, self.request, self.ws, *args, **values)
+
+    async def _open(self) -> None:
         request = self.request
         self.ws = await request.protocol.websocket_handshake(request, self.route.subprotocols)
         if _SIGNAL_BEFORE in self.app.signal_router:
             await self.app.signal_router.send(_SIGNAL_BEFORE, {"request": request, "websocket": self.ws})
-        await called(handler, request, self.ws, *args, **values)
 
-    async def refusable(self, handler: Handler, values: Mapping[str, Any]) -> Any:
+    async def _decorated(self) -> Any:
         """Run what :func:`refusable` made, which may call ``run``; returns what it answers instead."""
         token = _upgrade.set(self)
         try:
-            return await called(handler, self.request, **values)
+            response = await called(self.route.handler, self.request, **self.values)
         finally:
             _upgrade.reset(token)
+        if self.ws is None and not isinstance(response, HTTPResponse):
+            raise invalid_response(self.request, response)
+        return response
 
-    async def finished(self) -> None:
+    async def _finished(self) -> None:
         """The handler returned: close with 1000."""
         await self._notify(_SIGNAL_AFTER)
         await self._close(1000, "")
 
-    async def failed(self, error: Exception) -> None:
+    async def _failed(self, error: Exception) -> None:
         """The handler raised: say so once in the log, and close with the code that the exception means."""
         if self._is_over() and _only_closures(error):
             # The peer left while the handler was sending or receiving, and the handler let it be known.
-            await self.finished()
+            await self._finished()
             return
         await self._notify(_SIGNAL_EXCEPTION, exception=error)
         if isinstance(error, HTTPException) and error.status_code < 500:
@@ -73,7 +128,7 @@ class Upgrade:
         error_logger.error("handler of %s failed", self._described(), exc_info=error)
         await self._close(1011, "internal error")
 
-    async def broken(self, error: BaseException) -> None:
+    async def _broken(self, error: BaseException) -> None:
         """The handler raised what is no ``Exception``: say so once and end the connection with 1011.
 
         SystemExit and KeyboardInterrupt are how a program ends, so that there is no traceback of them.
@@ -85,7 +140,7 @@ class Upgrade:
             error_logger.error("handler of %s failed", self._described(), exc_info=error)
         self._drop(1011)
 
-    def cancelled(self) -> None:
+    def _cancelled(self) -> None:
         """The handler was cancelled: end the connection with 1001, without waiting for anybody.
 
         It is worth a line in the log unless the server, which stops, did it.
@@ -115,6 +170,10 @@ class Upgrade:
 
     async def _close(self, code: int, reason: str) -> None:
         """Close whatever the handshake returned: by its ``close``, sync or async, else by its transport."""
+        if type(self.ws) is Websocket:
+            # The rest of the closing handshake needs nobody who waits for it.
+            self.ws.end_connection(code, _shortened(reason))
+            return
         close = getattr(self.ws, "close", None)
         if close is None:
             if self.request.transport is not None:

@@ -13,6 +13,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from ._codec import CLOSED, OPEN, MessageStream
+from .deadlines import Deadlines, deadlines
 from .exceptions import ConnectionClosedError, ConnectionClosedOK, ServerError, WebsocketClosed
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class Websocket(MessageStream):
 
     __slots__ = (
         "__dict__",
-        "_close_timer",
+        "_close_deadlines",
         "_closed_first",
         "_fragmenting",
         "_lost",
@@ -112,7 +113,7 @@ class Websocket(MessageStream):
         # Resolved when the peer reads again; for what may come between the fragments of a message.
         self._writable: asyncio.Future[None] | None = None
         self._lost: asyncio.Future[None] | None = None
-        self._close_timer: asyncio.TimerHandle | None = None
+        self._close_deadlines: Deadlines | None = None
         self._closed_first = False
         # Bytes that waited for the peer when the closing timer was armed.
         self._unsent = 0
@@ -451,7 +452,7 @@ class Websocket(MessageStream):
         self.send_close(code, reason)
         self._wake_all_senders()
         if self._closed_first:
-            self._arm_close_timer()
+            self._set_close_deadline()
 
     async def auto_close_connection(self) -> None:
         """Close with 1000 unless closing already, and wait for the end."""
@@ -490,19 +491,20 @@ class Websocket(MessageStream):
 
     # ---- the connection's end
 
-    def _arm_close_timer(self) -> None:
-        if self._close_timer is not None:
-            self._close_timer.cancel()
+    def _set_close_deadline(self) -> None:
+        if self._close_deadlines is not None:
+            self._close_deadlines.discard(self)
         if self.transport is not None:
             self._unsent = self.transport.get_write_buffer_size()
-        self._close_timer = self.loop.call_later(self.close_timeout, self._check_close)
+        self._close_deadlines = deadlines(self.loop, self.close_timeout)
+        self._close_deadlines.add(self)
 
-    def _check_close(self) -> None:
+    def deadline_passed(self) -> None:
         """End TCP without more ado: the peer had its time, unless it still reads what is before the Close."""
         if self.transport is None:
             return
         if self.transport.get_write_buffer_size() < self._unsent:
-            self._arm_close_timer()
+            self._set_close_deadline()
         else:
             self.transport.abort()
 
@@ -525,15 +527,16 @@ class Websocket(MessageStream):
             # The peer has gone without a word; there is nothing to end in good order.
             transport.abort()
         else:
-            self._arm_close_timer()
+            self._set_close_deadline()
 
     def lose_transport(self) -> None:
         """Take note that the transport is gone; whoever waits learns of it."""
         if self.transport is None:
             return
         super().lose_transport()
-        if self._close_timer is not None:
-            self._close_timer.cancel()
+        if self._close_deadlines is not None:
+            self._close_deadlines.discard(self)
+            self._close_deadlines = None
         self._wake_all_senders()
         self.abort_pings()
         if self._lost is not None and not self._lost.done():

@@ -8,7 +8,7 @@ import pytest
 
 from ferrows import App, HTTPResponse
 
-from .harness import Ask, make_request
+from .harness import Ask, answer, make_request
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def ask() -> Ask:
     """Have an app answer a request, without a network."""
 
     async def ask(app: App, path: str, method: str = "GET", **options: Any) -> HTTPResponse | None:
-        return await app.handle_request(make_request(app, path, method, **options))
+        return await answer(app, make_request(app, path, method, **options))
 
     return ask
 

@@ -13,6 +13,8 @@ import pytest
 import uvloop
 
 from ferrows import App, HTTPResponse, Request
+from ferrows.server.head import Head, HeadReader, Limits
+from ferrows.upgrade import Upgrade
 
 
 class StandInWebsocket:
@@ -52,8 +54,20 @@ def make_request(
     protocol: Any = None,
 ) -> Request:
     fields = {"host": "example.com", **(headers or {})}
-    raw = [(name.encode(), value.encode()) for name, value in fields.items()]
-    return Request(method, path.encode("latin-1"), "1.1", raw, protocol or StandInProtocol(StandInWebsocket()), app)
+    return Request(make_head(method, path, fields), protocol or StandInProtocol(StandInWebsocket()), app)
+
+
+def make_head(method: str, target: str, headers: Mapping[str, str]) -> Head:
+    lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
+    found = HeadReader(Limits()).receive_data("\r\n".join(lines).encode("latin-1"))
+    assert found is not None
+    return found[0]
+
+
+async def answer(app: App, request: Request) -> HTTPResponse | None:
+    """Do what a connection does with a request: a websocket's handler has returned when this does."""
+    response = await app.handle_request(request)
+    return await response.serve() if isinstance(response, Upgrade) else response
 
 
 class Answer(NamedTuple):

@@ -13,12 +13,12 @@ import pytest
 from ferrows import App, Blueprint, HTTPResponse, WebsocketClosed, text
 from ferrows.exceptions import BadRequest, Forbidden, ServerError, Unauthorized
 
-from .harness import Ask, StandInProtocol, StandInWebsocket, make_request
+from .harness import Ask, StandInProtocol, StandInWebsocket, answer, make_request
 
 
 async def serve(app: App, path: str, ws: Any = None, **options: Any) -> tuple[HTTPResponse | None, StandInProtocol]:
     protocol = StandInProtocol(StandInWebsocket() if ws is None else ws)
-    return await app.handle_request(make_request(app, path, protocol=protocol, **options)), protocol
+    return await answer(app, make_request(app, path, protocol=protocol, **options)), protocol
 
 
 # ---- registration
@@ -272,7 +272,7 @@ async def test_handshake_that_refuses_has_its_status(app: App) -> None:
             raise BadRequest("key", headers={"x": "y"})
 
     app.websocket("/ws", error_format="json")(plain)
-    response = await app.handle_request(make_request(app, "/ws", protocol=Refusing()))
+    response = await answer(app, make_request(app, "/ws", protocol=Refusing()))
     assert response is not None
     assert (response.status, response.headers["x"], response.content_type) == (400, "y", "application/json")
     assert app.websocket_tasks == {}
@@ -517,7 +517,7 @@ async def test_handler_that_is_cancelled_is_logged_unless_the_server_stops(
     ws = Telling(True)
     protocol = StandInProtocol(ws)
     protocol.signal = SimpleNamespace(stopped=stopped)  # type: ignore[attr-defined]
-    task = asyncio.create_task(app.handle_request(make_request(app, "/ws", protocol=protocol)))
+    task = asyncio.create_task(answer(app, make_request(app, "/ws", protocol=protocol)))
     await asyncio.sleep(0)
     task.cancel()
     await asyncio.wait([task])
@@ -570,7 +570,7 @@ async def test_cancelled_handler_ends_its_connection_without_waiting(app: App, u
         await asyncio.Event().wait()
 
     ws = Ending()
-    task = asyncio.create_task(app.handle_request(make_request(app, "/ws", protocol=Slow(ws))))
+    task = asyncio.create_task(answer(app, make_request(app, "/ws", protocol=Slow(ws))))
     await asyncio.sleep(0)
     assert set(app.websocket_tasks) == {task}
     task.cancel()
@@ -632,7 +632,7 @@ async def test_foreign_websocket_without_end_is_cancelled_with_its_transport(app
         await asyncio.Event().wait()
 
     protocol = StandInProtocol(object())
-    task = asyncio.create_task(app.handle_request(make_request(app, "/ws", protocol=protocol)))
+    task = asyncio.create_task(answer(app, make_request(app, "/ws", protocol=protocol)))
     await asyncio.sleep(0)
     task.cancel()
     await asyncio.wait([task])

@@ -7,7 +7,7 @@ import re
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from ferrows.request import Request
 from ferrows.response import HTTPResponse, text
@@ -66,6 +66,19 @@ def config(**values: Any) -> SimpleNamespace:
 async def describe(request: Request) -> HTTPResponse:
     """Answer with what was understood."""
     return text(f"{request.method} {request.path} {request.body.decode('latin-1')}")
+
+
+class StandInHead(NamedTuple):
+    """What a request needs of its head, also where no client could send such a one."""
+
+    method: str
+    target: bytes
+    version: str
+    headers: list[tuple[bytes, bytes]]
+
+    def getall(self, name: str) -> list[str]:
+        values = (value for key, value in self.headers if key.decode("latin-1").lower() == name)
+        return [value.decode("utf-8", "surrogateescape") for value in values]
 
 
 class App:

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from http_harness import StandInHead
 
 from ferrows.exceptions import BadRequest, Forbidden, HTTPException, UpgradeRequired
 from ferrows.extensions import DeflateParameters
@@ -28,7 +29,7 @@ def request(*more: tuple[str, str], method: str = "GET", version: str = "1.1", *
         headers[next(known for known in headers if known.replace("-", "_").lower() == name)] = value
     raw = [(name.encode(), value.encode()) for name, value in headers.items() if value is not None]
     raw += [(name.encode(), value.encode()) for name, value in more]
-    return Request(method, b"/chat", version, raw)
+    return Request(StandInHead(method, b"/chat", version, raw))
 
 
 def settings(**values: Any) -> Any:

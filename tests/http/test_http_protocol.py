@@ -851,6 +851,7 @@ def test_client_that_reads_nothing_of_the_last_response_is_dropped() -> None:
 def test_timers_do_not_add_up() -> None:
     async def main() -> None:
         peer = Peer()
+        await peer.send(GET)
         before = len(peer.loop._scheduled)  # type: ignore[attr-defined]
         for _ in range(50):
             await peer.send(GET)
@@ -1302,14 +1303,18 @@ def test_eager_task_that_is_over_at_once_leaves_nothing_behind() -> None:
         def done(self) -> bool:
             return True
 
-    def eager(coroutine: Any) -> Over:
-        with pytest.raises(StopIteration):
-            coroutine.send(None)
-        return Over()
+    class Eager:
+        def create_task(self, coroutine: Any) -> Over:
+            with pytest.raises(StopIteration):
+                coroutine.send(None)
+            return Over()
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(asyncio.get_running_loop(), name)
 
     async def main() -> None:
         peer = Peer()
-        peer.protocol.loop = SimpleNamespace(create_task=eager, time=peer.loop.time, call_at=peer.loop.call_at)
+        peer.protocol.loop = Eager()
         assert statuses(await peer.send(CLOSE)) == [200]
         assert peer.protocol.task is None
         peer.lose()

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from http_harness import StandInHead
 
 from ferrows.exceptions import BadRequest
 from ferrows.request import Credentials, File, Request
@@ -14,14 +15,8 @@ from ferrows.request import Credentials, File, Request
 
 def make(target: bytes = b"/", *headers: tuple[str, str], body: bytes = b"", **options: Any) -> Request:
     raw = [(name.encode(), value.encode("utf-8", "surrogateescape")) for name, value in headers]
-    request = Request(
-        options.get("method", "GET"),
-        target,
-        options.get("version", "1.1"),
-        raw,
-        options.get("protocol"),
-        options.get("app"),
-    )
+    head = StandInHead(options.get("method", "GET"), target, options.get("version", "1.1"), raw)
+    request = Request(head, options.get("protocol"), options.get("app"))
     request.body = body
     return request
 

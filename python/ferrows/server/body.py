@@ -21,13 +21,13 @@ class BodyReader:
 
     __slots__ = ("_parser", "_remaining", "_scanner", "_sink", "complete")
 
-    def __init__(self, head: Head, raw: bytes, max_size: int, limits: Limits) -> None:
+    def __init__(self, head: Head, max_size: int, limits: Limits) -> None:
         if head.content_length > max_size:
             raise _too_large(max_size)
         self._sink = _Sink()
         self._remaining = head.content_length
         self._scanner = ChunkScanner(max_size, limits) if head.chunked else None
-        self._parser = _parser(head, raw, self._sink)
+        self._parser = _parser(head, self._sink)
         self.complete = self._sink.complete
         if self.complete == head.has_body:
             raise BadRequest("the body's framing is ambiguous")
@@ -87,7 +87,8 @@ class _Sink:
         self.complete = True
 
 
-def _parser(head: Head, raw: bytes, sink: _Sink) -> httptools.HttpRequestParser:
+def _parser(head: Head, sink: _Sink) -> httptools.HttpRequestParser:
+    raw = head.raw
     if head.chunked and has_trailing_space(raw):
         # httptools takes a tab behind "chunked" for a part of it.
         request_line = raw[: raw.index(b"\r\n") + 2]

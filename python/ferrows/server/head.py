@@ -59,10 +59,15 @@ class Head(NamedTuple):
     keep_alive: bool
     expect_continue: bool
     websocket: bool
+    raw: bytes = b""
 
     @property
     def has_body(self) -> bool:
         return self.chunked or self.content_length > 0
+
+    def getall(self, name: str) -> list[str]:
+        wanted = name.encode("latin-1")
+        return [value.decode("utf-8", "surrogateescape") for key, value in self.headers if key.lower() == wanted]
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -95,8 +100,8 @@ class HeadReader:
         """Return at most ``size`` bytes from the head's beginning, as far as they have arrived; for the log."""
         return bytes(self._buffer[:size])
 
-    def receive_data(self, data: bytes) -> tuple[Head, bytes, bytes] | None:
-        """Return the head, its bytes, and the bytes after it, or None while it is not whole.
+    def receive_data(self, data: bytes) -> tuple[Head, bytes] | None:
+        """Return the head and the bytes after it, or None while it is not whole.
 
         Raises an :class:`HTTPException` as soon as the head cannot become a valid one by its octets or its size. The
         reader is not to be used after either.
@@ -132,7 +137,7 @@ class HeadReader:
                 # The octets are judged before the meaning, as they would be if they came one by one.
                 _check_octets(buffer, scanned, stop)
                 raise
-            return head, raw, bytes(buffer[stop:])
+            return head._replace(raw=raw), bytes(buffer[stop:])
 
         _check_octets(buffer, scanned, stop if excess is None else excess[0])
         if excess is not None:

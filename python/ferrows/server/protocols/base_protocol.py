@@ -135,13 +135,15 @@ class FerrowsProtocol(asyncio.Protocol):
     # What asyncio calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take the transport. TCP_NODELAY is set here, whichever loop made it."""
+        """Take the transport. TCP_NODELAY is set here where the loop has not done it."""
         self.transport = cast(asyncio.Transport, transport)
         self.conn_info = ConnInfo(transport, self._unix)
         self.connections.add(self)
-        connection = transport.get_extra_info("socket")
-        if connection is not None and connection.family in (socket.AF_INET, socket.AF_INET6):
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # asyncio's loops and uvloop set it on every TCP transport.
+        if not type(transport).__module__.startswith(("asyncio.", "uvloop.")):
+            connection = transport.get_extra_info("socket")
+            if connection is not None and connection.family in (socket.AF_INET, socket.AF_INET6):
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Let go of everything that waits for the connection."""

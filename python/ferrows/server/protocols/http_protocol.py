@@ -9,9 +9,11 @@ import logging
 import re
 from typing import Any, Final
 
+from ...deadlines import Deadlines, deadlines
 from ...exceptions import HTTPException, RequestTimeout, ServerError, ServiceUnavailable
 from ...request import Request
 from ...response import HTTPResponse, ResponseStream
+from ...upgrade import Upgrade
 from ..body import BodyReader
 from ..head import Head, HeadReader, Limits
 from ..writer import ResponseWriter, encode_response, join
@@ -82,6 +84,7 @@ class HttpProtocol(HttpProtocolMixin, FerrowsProtocol):
         "_broken_line",
         "_cancelled",
         "_deadline",
+        "_deadlines",
         "_half_closed",
         "_half_closed_timer",
         "_head",
@@ -91,7 +94,6 @@ class HttpProtocol(HttpProtocolMixin, FerrowsProtocol):
         "_reading_paused",
         "_since",
         "_timed_out",
-        "_timer",
         "_waiting_before",
         "_writer",
         "_written",
@@ -131,7 +133,8 @@ class HttpProtocol(HttpProtocolMixin, FerrowsProtocol):
         # What arrived after the current request, in pieces.
         self._ahead: list[bytes] = []
         self._reading_paused = False
-        self._timer: asyncio.TimerHandle | None = None
+        self._deadlines: Deadlines | None = None
+        # The loop's time; 0 where nothing is waited for.
         self._deadline = 0.0
         self._timed_out = False
         self._cancelled = False
@@ -201,7 +204,7 @@ class HttpProtocol(HttpProtocolMixin, FerrowsProtocol):
         """Let the handler go on, for as long as it likes now that its response has begun."""
         super().resume_writing()
         if self._phase is Phase.HANDLER:
-            self._deadline = 0.0
+            self._clear_deadline()
 
     # ----------------------------------------------------------------------------------------------------------------
     # Reading
@@ -215,7 +218,7 @@ class HttpProtocol(HttpProtocolMixin, FerrowsProtocol):
                 if data and not self._body_reader.complete:
                     data = self._body_reader.receive_data(data)
                 if self._body_reader.complete:
-                    self._begin_request(data)
+                    self._begin_request(self._body_reader.body, data)
         except HTTPException as error:
             self._reject(error)
 
@@ -224,30 +227,30 @@ class HttpProtocol(HttpProtocolMixin, FerrowsProtocol):
         if self._head_reader is None:
             self._head_reader = HeadReader(self._limits)
             self._since = self.loop.time()
+        found = self._head_reader.receive_data(data)
+        if found is None:
             if self._phase is Phase.IDLE:
                 self._phase = Phase.HEAD
                 self._set_deadline(self.app.config.REQUEST_HEAD_TIMEOUT)
-        found = self._head_reader.receive_data(data)
-        if found is None:
             return b""
-        self._head, raw, rest = found
+        self._head, rest = head, _ = found
         self._head_reader = None
-        self._body_reader = BodyReader(self._head, raw, self.app.config.REQUEST_MAX_SIZE, self._limits)
-        if not self._body_reader.complete:
-            self._phase = Phase.BODY
-            self._set_deadline(self.app.config.REQUEST_TIMEOUT)
-            # RFC 9110 §10.1.1: not needed once some of the body is here.
-            if self._head.expect_continue and not rest:
-                self._write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        if not head.has_body:
+            self._begin_request(b"", rest)
+            return b""
+        self._body_reader = BodyReader(head, self.app.config.REQUEST_MAX_SIZE, self._limits)
+        self._phase = Phase.BODY
+        self._set_deadline(self.app.config.REQUEST_TIMEOUT)
+        # RFC 9110 §10.1.1: not needed once some of the body is here.
+        if head.expect_continue and not rest:
+            self._write(b"HTTP/1.1 100 Continue\r\n\r\n")
         return rest
 
-    def _begin_request(self, rest: bytes) -> None:
-        head, reader = self._head, self._body_reader
-        assert head is not None and reader is not None
+    def _begin_request(self, body: bytes, rest: bytes) -> None:
+        assert self._head is not None
         self._body_reader = None
-        request = Request(head.method, head.target, head.version, head.headers, self, self.app)
-        request.body = reader.body
-        self.request = request
+        self.request = request = Request(self._head, self, self.app)
+        request.body = body
         if rest:
             self._ahead[:0] = _pieces(rest)
         self._phase = Phase.HANDLER
@@ -267,7 +270,17 @@ class HttpProtocol(HttpProtocolMixin, FerrowsProtocol):
         """Answer the request that is whole, and those that have arrived behind it."""
         try:
             while self._phase is Phase.HANDLER:
-                await self._answer()
+                # What a websocket's handler waits in is kept shallow: each coroutine costs a connection 250 bytes.
+                request = self.request
+                assert request is not None
+                try:
+                    response = await self.app.handle_request(request)
+                    if isinstance(response, Upgrade):
+                        response = await response.serve()
+                    if not self.upgraded:
+                        await self._finish(request, response)
+                except BaseException as error:
+                    self._handle_failure(request, error)
                 if self._phase is Phase.HANDLER:
                     self._next_request()
                 if self._phase is Phase.HANDLER:
@@ -282,37 +295,30 @@ class HttpProtocol(HttpProtocolMixin, FerrowsProtocol):
             # The request knows the protocol; without this neither would go before the garbage collector runs.
             self.task = self.request = None
 
-    async def _answer(self) -> None:
-        request = self.request
-        assert request is not None
-        try:
-            response = await self.app.handle_request(request)
+    def _handle_failure(self, request: Request, error: BaseException) -> None:
+        """Answer where the app has let an exception through; raise it again where it ends the task."""
+        if isinstance(error, asyncio.CancelledError):
             if self.upgraded:
-                return
-            await self._finish(request, response)
-        except asyncio.CancelledError:
-            if self.upgraded:
-                raise
+                raise error
             if not (self.lost or self._timed_out):
                 # Cancelled from outside: the server stops.
                 self._give_up()
-                raise
+                raise error
             self._answer_error(ServiceUnavailable("the response took too long"))
-        except GeneratorExit:
-            raise
-        except (SystemExit, KeyboardInterrupt) as error:
+        elif isinstance(error, GeneratorExit):
+            raise error
+        elif isinstance(error, SystemExit | KeyboardInterrupt):
             if not self.upgraded:
                 error_logger.warning("%s %s raised %r", request.method, request.path, error)
                 self._answer_error(ServerError())
-            raise
-        except BaseException:
-            if self.upgraded:
-                # Nobody is left to answer for the connection.
-                self.abort()
-                error_logger.exception("%s %s failed after its upgrade", request.method, request.path)
-                return
+            raise error
+        elif self.upgraded:
+            # Nobody is left to answer for the connection.
+            self.abort()
+            error_logger.error("%s %s failed after its upgrade", request.method, request.path, exc_info=error)
+        else:
             if not self.lost:
-                error_logger.exception("%s %s failed", request.method, request.path)
+                error_logger.error("%s %s failed", request.method, request.path, exc_info=error)
             self._answer_error(ServerError())
 
     async def _finish(self, request: Request, response: Any) -> None:
@@ -355,7 +361,7 @@ class HttpProtocol(HttpProtocolMixin, FerrowsProtocol):
     def write_response(self, data: bytes) -> None:
         """Write a piece of a streamed response; from now on the handler may take its time."""
         if not self._paused:
-            self._deadline = 0.0
+            self._clear_deadline()
         self._write(data)
 
     def _next_request(self) -> None:
@@ -471,26 +477,27 @@ class HttpProtocol(HttpProtocolMixin, FerrowsProtocol):
     # Time
 
     def _set_deadline(self, seconds: float) -> None:
-        """Let :meth:`check_timeouts` run after ``seconds``.
+        """Let :meth:`check_timeouts` run after ``seconds``, and not before."""
+        if self._deadlines is not None:
+            self._deadlines.discard(self)
+        self._deadlines = deadlines(self.loop, seconds)
+        self._deadline = self._deadlines.add(self)
 
-        A timer that fires too early is left to fire: it is set anew then, which costs less than to replace it at each
-        phase of each request.
-        """
-        self._deadline = deadline = self.loop.time() + seconds
-        timer = self._timer
-        if timer is None or timer.when() > deadline:
-            if timer is not None:
-                timer.cancel()
-            self._timer = self.loop.call_at(deadline, self.check_timeouts)
+    def _clear_deadline(self) -> None:
+        if self._deadlines is not None:
+            self._deadlines.discard(self)
+            self._deadlines = None
+        self._deadline = 0.0
+
+    def deadline_passed(self) -> None:
+        """What :mod:`ferrows.deadlines` calls."""
+        self.check_timeouts()
 
     def check_timeouts(self) -> None:
-        """End the phase whose time is over."""
-        self._timer = None
-        if not self._deadline or self.lost:
+        """End the phase if its time is over."""
+        if not self._is_overdue():
             return
-        if self.loop.time() < self._deadline:
-            self._timer = self.loop.call_at(self._deadline, self.check_timeouts)
-        elif self._phase is Phase.IDLE:
+        if self._phase is Phase.IDLE:
             self._end(linger=False)
         elif self._phase is Phase.HEAD:
             self._reject(RequestTimeout("the head took too long"))
@@ -500,6 +507,9 @@ class HttpProtocol(HttpProtocolMixin, FerrowsProtocol):
             self._check_handler()
         elif self._phase is Phase.CLOSING:
             self._check_closing()
+
+    def _is_overdue(self) -> bool:
+        return 0.0 < self._deadline <= self.loop.time() and not self.lost
 
     def _check_handler(self) -> None:
         assert self.transport is not None
@@ -537,10 +547,7 @@ class HttpProtocol(HttpProtocolMixin, FerrowsProtocol):
                 self.abort()
 
     def _stop_timers(self) -> None:
-        self._deadline = 0.0
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._clear_deadline()
         if self._half_closed_timer is not None:
             self._half_closed_timer.cancel()
             self._half_closed_timer = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Sequence
 from time import perf_counter
@@ -32,6 +33,8 @@ class WebSocketProtocol(HttpProtocol):
     sizes in bytes.
     """
 
+    __slots__ = ("_early", "_settings", "_websocket_request", "_websocket_since", "websocket")
+
     def __init__(
         self,
         *args: Any,
@@ -45,10 +48,9 @@ class WebSocketProtocol(HttpProtocol):
         if self.state is None:
             self.state = {}
         self.websocket: Websocket | None = None
-        self.websocket_timeout = websocket_timeout
-        self.websocket_max_size = websocket_max_size
-        self.websocket_ping_interval = websocket_ping_interval
-        self.websocket_ping_timeout = websocket_ping_timeout
+        self._settings = _settings(
+            websocket_timeout, websocket_max_size, websocket_ping_interval, websocket_ping_timeout
+        )
         self._websocket_request: Request | None = None
         self._websocket_since = 0.0
         self._early = b""
@@ -60,7 +62,7 @@ class WebSocketProtocol(HttpProtocol):
         implementation's. Raises BadRequest, UpgradeRequired or Forbidden where the request is none that can be
         accepted.
         """
-        settings = self._settings_for(request)
+        settings: WebsocketSettings = getattr(request.route, "websocket_settings", None) or self._settings
         handshake = accept(request, subprotocols, settings)
         transport = self.transport
         if transport is None or self.lost:
@@ -123,17 +125,6 @@ class WebSocketProtocol(HttpProtocol):
             self._hand_over()
             self.websocket.receive_data(data)
 
-    def _settings_for(self, request: Request) -> WebsocketSettings:
-        settings = getattr(request.route, "websocket_settings", None)
-        if settings is not None:
-            return settings  # type: ignore[no-any-return]
-        return WebsocketSettings(
-            timeout=self.websocket_timeout,
-            max_size=self.websocket_max_size,
-            ping_interval=self.websocket_ping_interval,
-            ping_timeout=self.websocket_ping_timeout,
-        )
-
     def eof_received(self) -> bool | None:
         """Take note that the peer sends no more; the transport closes itself."""
         if self.websocket is None:
@@ -153,21 +144,19 @@ class WebSocketProtocol(HttpProtocol):
         """Let sends go on."""
         super().resume_writing()
         if self.websocket is not None:
-            self._deadline = 0.0
+            self._clear_deadline()
             self.websocket.resume_writing()
 
     def check_timeouts(self) -> None:
         """End what takes too long: a phase of a request, or a peer's not reading anything of what waits for it."""
         transport = self.transport
-        expired = 0.0 < self._deadline <= self.loop.time()
-        if self.websocket is None or transport is None or self.lost or not expired:
+        if self.websocket is None or transport is None:
             super().check_timeouts()
-        elif transport.get_write_buffer_size() < self._waiting_before:
-            self._timer = None
-            self._watch_stall()
-        else:
-            self._timer = None
-            transport.abort()
+        elif self._is_overdue():
+            if transport.get_write_buffer_size() < self._waiting_before:
+                self._watch_stall()
+            else:
+                transport.abort()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """End the WebSocket, if it has not ended by a closing handshake, and log how it went."""
@@ -223,3 +212,11 @@ class WebSocketProtocol(HttpProtocol):
             ws.messages_sent,
             ws.bytes_sent,
         )
+
+
+@functools.lru_cache(maxsize=16)
+def _settings(
+    timeout: float, max_size: int | None, ping_interval: float | None, ping_timeout: float | None
+) -> WebsocketSettings:
+    """The same for every connection of a server, so they share it."""
+    return WebsocketSettings(timeout=timeout, max_size=max_size, ping_interval=ping_interval, ping_timeout=ping_timeout)

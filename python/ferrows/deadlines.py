@@ -1,0 +1,87 @@
+"""Deadlines: one timer for all that wait equally long, in place of one for each connection."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import weakref
+from typing import Any, Final, Protocol
+
+__all__ = ["Deadlines", "deadlines"]
+
+logger = logging.getLogger("ferrows.error")
+
+
+class Watched(Protocol):
+    """What can have a deadline."""
+
+    def deadline_passed(self) -> Any:
+        """Called once, by the loop."""
+
+
+class Deadlines:
+    """Everything of one loop that has the same number of seconds.
+
+    So the first that was added is the first that is due, and adding or discarding one costs an entry of a dictionary:
+    a tenth of what a timer of the loop costs, and most deadlines never pass.
+    """
+
+    __slots__ = ("_due", "_loop", "_seconds", "_timer")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
+        self._loop = loop
+        self._seconds = seconds
+        self._due: dict[Watched, float] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __len__(self) -> int:
+        return len(self._due)
+
+    def add(self, watched: Watched) -> float:
+        """Begin to wait, anew if it waits already; return the loop's time at which ``deadline_passed`` is called."""
+        self._due.pop(watched, None)
+        self._due[watched] = when = self._loop.time() + self._seconds
+        if self._timer is None:
+            self._timer = self._loop.call_at(when, self._fire)
+        return when
+
+    def discard(self, watched: Watched) -> None:
+        """Stop waiting; does nothing for what does not wait. The timer is left to fire, and goes by who waits then."""
+        self._due.pop(watched, None)
+
+    def _fire(self) -> None:
+        now = self._loop.time()
+        # As long as there is a timer, also this one, `add` makes none: what it adds comes after what waits already.
+        while self._due:
+            watched, when = next(iter(self._due.items()))
+            if when > now:
+                self._timer = self._loop.call_at(when, self._fire)
+                return
+            del self._due[watched]
+            try:
+                watched.deadline_passed()
+            except Exception:
+                logger.exception("deadline of %r", watched)
+        self._timer = None
+        _of_loop(self._loop).pop(self._seconds, None)
+
+
+_LOOPS: Final[weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[float, Deadlines]]] = (
+    weakref.WeakKeyDictionary()
+)
+
+
+def deadlines(loop: asyncio.AbstractEventLoop, seconds: float) -> Deadlines:
+    """Return what watches over everything that waits for ``seconds`` on a loop."""
+    of_loop = _of_loop(loop)
+    found = of_loop.get(seconds)
+    if found is None:
+        found = of_loop[seconds] = Deadlines(loop, seconds)
+    return found
+
+
+def _of_loop(loop: asyncio.AbstractEventLoop) -> dict[float, Deadlines]:
+    found = _LOOPS.get(loop)
+    if found is None:
+        found = _LOOPS[loop] = {}
+    return found
