@@ -9,11 +9,11 @@ import logging
 import re
 from typing import Any, Final
 
+from ..._codec import Head, HeadReader
 from ...exceptions import HTTPException, RequestTimeout, ServerError, ServiceUnavailable
 from ...request import Request
 from ...response import HTTPResponse, ResponseStream
-from ..body import BodyReader
-from ..head import Head, HeadReader, Limits
+from ..body import BodyReader, Limits
 from ..writer import ResponseWriter, encode_response, join
 from .base_protocol import FerrowsProtocol
 
@@ -222,7 +222,7 @@ class HttpProtocol(HttpProtocolMixin, FerrowsProtocol):
     def _read_head(self, data: bytes) -> bytes:
         """Feed the head; when it is whole, begin the body and return the rest."""
         if self._head_reader is None:
-            self._head_reader = HeadReader(self._limits)
+            self._head_reader = HeadReader(*self._limits)
             self._since = self.loop.time()
             if self._phase is Phase.IDLE:
                 self._phase = Phase.HEAD
@@ -230,9 +230,9 @@ class HttpProtocol(HttpProtocolMixin, FerrowsProtocol):
         found = self._head_reader.receive_data(data)
         if found is None:
             return b""
-        self._head, raw, rest = found
+        self._head, rest = found
         self._head_reader = None
-        self._body_reader = BodyReader(self._head, raw, self.app.config.REQUEST_MAX_SIZE, self._limits)
+        self._body_reader = BodyReader(self._head, self._head.raw, self.app.config.REQUEST_MAX_SIZE, self._limits)
         if not self._body_reader.complete:
             self._phase = Phase.BODY
             self._set_deadline(self.app.config.REQUEST_TIMEOUT)
