@@ -1,4 +1,4 @@
-"""The Rust extension: RFC 6455 framing, RFC 7692 compression, and the hot half of a ``Websocket``.
+"""The Rust extension: RFC 6455 framing, RFC 7692 compression, the hot half of a ``Websocket``, and HTTP heads.
 
 ``ferrows._pycore`` is its twin in pure Python with the same interface.
 """
@@ -12,7 +12,18 @@ from typing_extensions import disjoint_base
 
 from .events import Event
 
-__all__ = ["CLOSED", "CLOSING", "OPEN", "Connection", "MessageStream", "Receive", "Sent", "apply_mask"]
+__all__ = [
+    "CLOSED",
+    "CLOSING",
+    "OPEN",
+    "Connection",
+    "Head",
+    "HeadReader",
+    "MessageStream",
+    "Receive",
+    "Sent",
+    "apply_mask",
+]
 
 _Buffer: TypeAlias = bytes | bytearray | memoryview
 _Sendable: TypeAlias = (
@@ -99,6 +110,61 @@ class Connection:
     def close_received(self) -> tuple[int, str] | None: ...
     @property
     def failure(self) -> tuple[int, str] | None: ...
+
+@final
+class HeadReader:
+    """Collects the head of one request and refuses what does not follow the grammar (RFC 9110, RFC 9112).
+
+    ``target`` and ``header_size`` are the most bytes of the request target and of the header section, ``headers`` is
+    the most header lines.
+    """
+
+    def __new__(cls, target: int, header_size: int, headers: int) -> Self: ...
+    def receive_data(self, data: bytes) -> tuple[Head, bytes] | None:
+        """Return the head and the bytes after it, or None while it is not whole.
+
+        Raises an ``HTTPException`` as soon as the head cannot become a valid one by its octets or its size. The reader
+        is not to be used after either.
+        """
+    def beginning(self, size: int) -> bytes:
+        """Return at most ``size`` bytes from the beginning of a head that is not whole or was refused; for the log."""
+    @property
+    def started(self) -> bool: ...
+
+@final
+class Head:
+    """A head that follows the grammar, with what it says about the connection and about its body."""
+
+    @property
+    def method(self) -> str: ...
+    @property
+    def target(self) -> bytes: ...
+    @property
+    def version(self) -> str:
+        """``1.0`` or ``1.1``."""
+    @property
+    def content_length(self) -> int: ...
+    @property
+    def chunked(self) -> bool: ...
+    @property
+    def keep_alive(self) -> bool: ...
+    @property
+    def expect_continue(self) -> bool: ...
+    @property
+    def websocket(self) -> bool: ...
+    @property
+    def has_body(self) -> bool: ...
+    @property
+    def raw(self) -> bytes:
+        """The head's own bytes, with the empty line."""
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """Names and values in order; a new list each time."""
+    def getall(self, name: str) -> list[str]:
+        """Return the values of a header, whose name is given in lower case, in order.
+
+        They are UTF-8, with what is not kept as surrogates.
+        """
 
 @final
 class Receive:

@@ -36,6 +36,7 @@ __all__ = [
     "URITooLong",
     "Unauthorized",
     "UpgradeRequired",
+    "VersionNotSupported",
     "WebsocketClosed",
 ]
 
@@ -258,3 +259,9 @@ class ServiceUnavailable(HTTPException):
     """503: the server is overloaded or shutting down."""
 
     status_code = 503
+
+
+class VersionNotSupported(HTTPException):
+    """505: neither HTTP/1.0 nor HTTP/1.1."""
+
+    status_code = 505

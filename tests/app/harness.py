@@ -13,7 +13,7 @@ import pytest
 import uvloop
 
 from ferrows import App, HTTPResponse, Request
-from ferrows.server.head import Head, HeadReader, Limits
+from ferrows._codec import Head, HeadReader
 from ferrows.upgrade import Upgrade
 
 
@@ -59,7 +59,7 @@ def make_request(
 
 def make_head(method: str, target: str, headers: Mapping[str, str]) -> Head:
     lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
-    found = HeadReader(Limits()).receive_data("\r\n".join(lines).encode("latin-1"))
+    found = HeadReader(8190, 8192, 100).receive_data("\r\n".join(lines).encode("latin-1"))
     assert found is not None
     return found[0]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import NamedTuple
 
 import httptools
 import pytest
@@ -10,8 +11,10 @@ from http_harness import cuts
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ferrows._codec import Head, HeadReader
+from ferrows._pycore.head import METHODS
 from ferrows.exceptions import HTTPException
-from ferrows.server.head import METHODS, Head, HeadReader, Limits, valid_host
+from ferrows.server.body import Limits
 
 H = b"Host: a.example\r\n"
 GET = b"GET / HTTP/1.1\r\n"
@@ -22,23 +25,41 @@ DEFAULT = Limits()
 SMALL = Limits(target=40, header_size=100, headers=5)
 
 
-def feed(chunks: list[bytes], limits: Limits = DEFAULT) -> Head | int | None:
-    """Return the head, the status of its refusal, or None where it is not whole."""
-    reader = HeadReader(limits)
+class Seen(NamedTuple):
+    """What a head says, to be compared."""
+
+    method: str
+    target: bytes
+    version: str
+    headers: list[tuple[bytes, bytes]]
+    content_length: int = 0
+    chunked: bool = False
+    keep_alive: bool = True
+    expect_continue: bool = False
+    websocket: bool = False
+
+    @classmethod
+    def of(cls, head: Head) -> Seen:
+        return cls(*(getattr(head, name) for name in cls._fields))
+
+
+def feed(chunks: list[bytes], limits: Limits = DEFAULT) -> Seen | int | None:
+    """Return what the head says, the status of its refusal, or None where it is not whole."""
+    reader = HeadReader(*limits)
     for number, chunk in enumerate(chunks):
         try:
             found = reader.receive_data(chunk)
         except HTTPException as error:
             return error.status_code
         if found is not None:
-            head, raw, rest = found
-            assert raw.endswith(b"\r\n\r\n")
-            assert b"".join(chunks).endswith(raw + rest + b"".join(chunks[number + 1 :]))
-            return head
+            head, rest = found
+            assert head.raw.endswith(b"\r\n\r\n")
+            assert b"".join(chunks).endswith(head.raw + rest + b"".join(chunks[number + 1 :]))
+            return Seen.of(head)
     return None
 
 
-def verdicts(data: bytes, limits: Limits = DEFAULT) -> Head | int | None:
+def verdicts(data: bytes, limits: Limits = DEFAULT) -> Seen | int | None:
     """Feed in every way, make sure that they agree, and return the verdict."""
     verdict = feed([data], limits)
     for name, chunks in cuts(data):
@@ -182,7 +203,7 @@ def test_head_is_taken_apart() -> None:
         b"\r\n"
     )
     head = verdicts(data + b"rest")
-    assert head == Head(
+    assert head == Seen(
         method="POST",
         target=b"/a/b?c=d",
         version="1.1",
@@ -208,19 +229,19 @@ def test_head_is_taken_apart() -> None:
 )
 def test_target_is_taken(target: bytes) -> None:
     head = verdicts(b"GET " + target + b" HTTP/1.1\r\n" + H + b"\r\n")
-    assert isinstance(head, Head)
+    assert isinstance(head, Seen)
     assert head.target == target
 
 
 def test_one_empty_line_before_the_request_line_is_ignored() -> None:
     head = verdicts(b"\r\n" + GET + H + b"\r\n")
-    assert isinstance(head, Head)
+    assert isinstance(head, Seen)
     assert head.headers == [(b"Host", b"a.example")]
 
 
 def test_asterisk_with_options() -> None:
     head = verdicts(b"OPTIONS * HTTP/1.1\r\n" + H + b"\r\n")
-    assert isinstance(head, Head)
+    assert isinstance(head, Seen)
     assert head.target == b"*"
 
 
@@ -240,7 +261,7 @@ def test_asterisk_with_options() -> None:
 )
 def test_9112_9_3_keep_alive(version: bytes, connection: bytes, expected: bool) -> None:
     head = verdicts(b"GET / HTTP/" + version + b"\r\n" + H + connection + b"\r\n")
-    assert isinstance(head, Head)
+    assert isinstance(head, Seen)
     assert head.keep_alive is expected
 
 
@@ -262,7 +283,7 @@ def test_9112_9_3_keep_alive(version: bytes, connection: bytes, expected: bool) 
 )
 def test_rules_10_12_14_15_16_what_asks_for_a_websocket(version: bytes, lines: bytes, expected: bool) -> None:
     head = verdicts(b"GET / HTTP/" + version + b"\r\n" + H + lines + b"\r\n")
-    assert isinstance(head, Head)
+    assert isinstance(head, Seen)
     assert head.websocket is expected
 
 
@@ -272,19 +293,19 @@ def test_rules_10_12_14_15_16_what_asks_for_a_websocket(version: bytes, lines: b
 )
 def test_9110_10_1_1_expectations(version: bytes, value: bytes, expected: bool) -> None:
     head = verdicts(b"POST / HTTP/" + version + b"\r\n" + H + b"Content-Length: 1\r\nExpect: " + value + b"\r\n\r\n")
-    assert isinstance(head, Head)
+    assert isinstance(head, Seen)
     assert head.expect_continue is expected
 
 
 def test_http_1_0_needs_no_host() -> None:
     head = verdicts(b"GET / HTTP/1.0\r\n\r\n")
-    assert isinstance(head, Head)
+    assert isinstance(head, Seen)
     assert head.version == "1.0"
 
 
 def test_rule_11_upgrade_of_another_method_is_declined_with_its_body() -> None:
     head = verdicts(POST + H + WEBSOCKET + b"Content-Length: 3\r\n\r\n")
-    assert isinstance(head, Head)
+    assert isinstance(head, Seen)
     assert (head.websocket, head.content_length) == (False, 3)
 
 
@@ -292,16 +313,16 @@ def test_rule_9_limits_are_inclusive() -> None:
     target = b"/" + b"a" * 39
     section = H + b"A: " + b"b" * (100 - len(H) - 5) + b"\r\n"
     assert len(section) == 100
-    assert isinstance(verdicts(b"GET " + target + b" HTTP/1.1\r\n" + section + b"\r\n", SMALL), Head)
+    assert isinstance(verdicts(b"GET " + target + b" HTTP/1.1\r\n" + section + b"\r\n", SMALL), Seen)
     assert verdicts(b"GET " + target + b"a HTTP/1.1\r\n" + section + b"\r\n", SMALL) == 414
     assert verdicts(GET + section[:-2] + b"b\r\n\r\n", SMALL) == 431
-    assert isinstance(verdicts(GET + H + b"A: b\r\n" * 4 + b"\r\n", SMALL), Head)
+    assert isinstance(verdicts(GET + H + b"A: b\r\n" * 4 + b"\r\n", SMALL), Seen)
     assert verdicts(GET + H + b"A: b\r\n" * 5 + b"\r\n", SMALL) == 431
 
 
 def test_length_beyond_what_a_parser_counts_is_still_a_number() -> None:
     head = verdicts(POST + H + b"Content-Length: " + b"9" * 5000 + b"\r\n\r\n")
-    assert isinstance(head, Head)
+    assert isinstance(head, Seen)
     assert head.content_length == 10**18
 
 
@@ -334,7 +355,53 @@ def test_httptools_knows_every_method(method: str) -> None:
     ],
 )
 def test_rule_1_host_grammar(value: str, valid: bool) -> None:
-    assert valid_host(value) is valid
+    verdict = verdicts(GET + b"Host: " + value.encode() + b"\r\n\r\n")
+    assert isinstance(verdict, Seen) if valid else verdict == 400
+
+
+def head_of(data: bytes) -> Head:
+    found = HeadReader(*DEFAULT).receive_data(data)
+    assert found is not None
+    return found[0]
+
+
+def test_head_that_is_all_of_the_data_is_not_copied() -> None:
+    data = GET + H + b"\r\n"
+    assert head_of(data).raw is data
+    assert head_of(b"\r\n" + data).raw == head_of(data + b"more").raw == data
+
+
+def test_values_of_a_header_come_in_order_and_without_the_white_space_around_them() -> None:
+    head = head_of(GET + H + b"X-A: \t1, 2 \t\r\nx-b: 0\r\nX-a:\r\nx-A:\xe4\t\xff\r\nX-A-B: 3\r\n\r\n")
+    assert head.getall("x-a") == ["1, 2", "", "\xe4\t\xff"]
+    assert head.getall("host") == ["a.example"]
+    assert head.getall("x") == head.getall("X-A") == head.getall("\xe4") == []
+
+
+def test_method_and_version_are_shared_between_heads() -> None:
+    for method in sorted(METHODS):
+        data = method.encode() + b" / HTTP/1.%d\r\n" + H + b"\r\n"
+        for minor in (0, 1):
+            one, other = head_of(data % minor), head_of(data % minor)
+            assert one.method == method
+            assert one.method is other.method
+            assert one.version == f"1.{minor}"
+            assert one.version is other.version
+
+
+def test_beginning_is_what_has_arrived() -> None:
+    reader = HeadReader(*DEFAULT)
+    assert not reader.started
+    assert reader.beginning(9) == b""
+    assert reader.receive_data(b"\r") is None
+    assert reader.started
+    assert reader.beginning(9) == b"\r"
+    assert reader.receive_data(b"\nGET /") is None
+    assert reader.beginning(9) == b"GET /"
+    with pytest.raises(HTTPException):
+        reader.receive_data(b"abc\x00def")
+    assert reader.beginning(3) == b"GET"
+    assert reader.beginning(99) == b"GET /abc\x00def"
 
 
 def test_explanations_name_the_fault() -> None:
@@ -348,7 +415,7 @@ def test_explanations_name_the_fault() -> None:
         (GET + H + b"A: b\rc\r\n\r\n", "CR without LF"),
     ]:
         with pytest.raises(HTTPException, match=expected):
-            HeadReader(Limits()).receive_data(data)
+            HeadReader(*Limits()).receive_data(data)
 
 
 PIECES = st.sampled_from(

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Final, NamedTuple
 
 import httptools
 
+from .._codec import Head
 from ..exceptions import BadRequest, HeaderFieldsTooLarge, HTTPException, PayloadTooLarge
-from .head import Head, Limits, has_trailing_space
 
-__all__ = ["BodyReader", "ChunkScanner"]
+__all__ = ["BodyReader", "ChunkScanner", "Limits"]
+
+
+class Limits(NamedTuple):
+    """The most that a head may hold: bytes of the target, bytes of the header section, number of header lines.
+
+    The last two limit the trailers of a chunked body too.
+    """
+
+    target: int = 8190
+    header_size: int = 8192
+    headers: int = 100
 
 
 class BodyReader:
@@ -89,7 +100,7 @@ class _Sink:
 
 def _parser(head: Head, sink: _Sink) -> httptools.HttpRequestParser:
     raw = head.raw
-    if head.chunked and has_trailing_space(raw):
+    if head.chunked and (b" \r\n" in raw or b"\t\r\n" in raw):
         # httptools takes a tab behind "chunked" for a part of it.
         request_line = raw[: raw.index(b"\r\n") + 2]
         raw = request_line + b"".join(b"%b: %b\r\n" % header for header in head.headers) + b"\r\n"

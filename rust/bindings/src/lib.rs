@@ -2,6 +2,7 @@
 
 mod connection;
 mod convert;
+mod head;
 mod inbox;
 mod receive;
 mod slots;
@@ -14,6 +15,8 @@ use pyo3::prelude::*;
 mod _core {
     #[pymodule_export]
     use crate::connection::{Connection, apply_mask};
+    #[pymodule_export]
+    use crate::head::{Head, HeadReader};
     #[pymodule_export]
     use crate::receive::{Receive, Sent};
     #[pymodule_export]

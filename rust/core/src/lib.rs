@@ -2,7 +2,7 @@
 //!
 //! [`Connection`] takes the bytes that arrived and hands what they mean to a [`Sink`]; what is sent becomes bytes that
 //! the caller takes and writes. There are no sockets, no clock and no threads here, and no opening handshake: a
-//! connection begins with the first frame.
+//! connection begins with the first frame. [`HeadReader`] reads the HTTP request that comes before it.
 #![forbid(unsafe_code)]
 
 mod close;
@@ -10,10 +10,13 @@ mod config;
 mod connection;
 mod deflate;
 mod error;
+mod fields;
 mod frame;
+mod head;
 mod kind;
 mod mask;
 mod message;
+mod request_line;
 mod scratch;
 mod sink;
 mod utf8;
@@ -23,7 +26,10 @@ pub use config::{Config, Role};
 pub use connection::{Connection, State};
 pub use deflate::DeflateConfig;
 pub use error::Error;
+pub use fields::Fields;
+pub use head::{Complete, Head, HeadError, HeadReader, Limits};
 pub use kind::Kind;
 pub use mask::apply_mask;
 pub use message::MAX_ENDS;
+pub use request_line::METHODS;
 pub use sink::Sink;

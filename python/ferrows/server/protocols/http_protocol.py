@@ -9,13 +9,13 @@ import logging
 import re
 from typing import Any, Final
 
+from ..._codec import Head, HeadReader
 from ...deadlines import Deadlines, deadlines
 from ...exceptions import HTTPException, RequestTimeout, ServerError, ServiceUnavailable
 from ...request import Request
 from ...response import HTTPResponse, ResponseStream
 from ...upgrade import Upgrade
-from ..body import BodyReader
-from ..head import Head, HeadReader, Limits
+from ..body import BodyReader, Limits
 from ..writer import ResponseWriter, encode_response, join
 from .base_protocol import FerrowsProtocol
 
@@ -225,7 +225,7 @@ class HttpProtocol(HttpProtocolMixin, FerrowsProtocol):
     def _read_head(self, data: bytes) -> bytes:
         """Feed the head; when it is whole, begin the body and return the rest."""
         if self._head_reader is None:
-            self._head_reader = HeadReader(self._limits)
+            self._head_reader = HeadReader(*self._limits)
             self._since = self.loop.time()
         found = self._head_reader.receive_data(data)
         if found is None:

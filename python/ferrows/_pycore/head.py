@@ -1,4 +1,4 @@
-"""Head: the strict guard in front of the HTTP parser (RFC 9110, RFC 9112).
+"""The strict guard in front of the HTTP parser: a request's head, or the reason to refuse it (RFC 9110, RFC 9112).
 
 What one parser takes for the end of a message and another does not is how requests are smuggled, so nothing is repaired
 here: a head follows the grammar or it is refused. Two stages give one verdict however the bytes were cut: while a head
@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from typing import Final, NamedTuple
+import sys
+from typing import Final
 
 from ..exceptions import (
     BadRequest,
@@ -19,55 +20,59 @@ from ..exceptions import (
     HTTPException,
     NotImplementedByServer,
     URITooLong,
+    VersionNotSupported,
 )
 from ..headers import parse_list
 
-__all__ = [
-    "Head",
-    "HeadReader",
-    "Limits",
-    "VersionNotSupported",
-    "has_trailing_space",
-    "parse_head",
-    "valid_host",
-]
+__all__ = ["METHODS", "Head", "HeadReader", "has_trailing_space"]
 
 
-class VersionNotSupported(HTTPException):
-    """505: neither HTTP/1.0 nor HTTP/1.1."""
-
-    status_code = 505
-
-
-class Limits(NamedTuple):
-    """The most that a head may hold: bytes of the target, bytes of the header section, number of header lines."""
-
-    target: int = 8190
-    header_size: int = 8192
-    headers: int = 100
-
-
-class Head(NamedTuple):
+class Head:
     """A head that follows the grammar, with what it says about the connection and about its body."""
 
-    method: str
-    target: bytes
-    version: str
-    headers: list[tuple[bytes, bytes]]
-    content_length: int
-    chunked: bool
-    keep_alive: bool
-    expect_continue: bool
-    websocket: bool
-    raw: bytes = b""
+    __slots__ = (
+        "_section",
+        "chunked",
+        "content_length",
+        "expect_continue",
+        "keep_alive",
+        "method",
+        "raw",
+        "target",
+        "version",
+        "websocket",
+    )
+
+    def __init__(self, raw: bytes, section: int, method: str, target: bytes, version: str) -> None:
+        #: The head's own bytes, with the empty line.
+        self.raw = raw
+        self._section = section
+        self.method = method
+        self.target = target
+        self.version = version
+        self.content_length = 0
+        self.chunked = False
+        self.keep_alive = False
+        self.expect_continue = False
+        self.websocket = False
 
     @property
     def has_body(self) -> bool:
         return self.chunked or self.content_length > 0
 
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """Names and values in order; a new list each time."""
+        headers: list[tuple[bytes, bytes]] = _HEADER.findall(self.raw, self._section)
+        if has_trailing_space(self.raw):
+            headers = [(name, value.rstrip(b" \t")) for name, value in headers]
+        return headers
+
     def getall(self, name: str) -> list[str]:
+        """Return the values of a header, whose name is given in lower case, in order."""
         wanted = name.encode("latin-1")
-        return [value.decode("utf-8", "surrogateescape") for key, value in self.headers if key.lower() == wanted]
+        found = [value for known, value in self.headers if known.lower() == wanted]
+        return [value.decode("utf-8", "surrogateescape") for value in found]
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -86,10 +91,21 @@ class HeadReader:
     No byte is searched twice, apart from the three that may begin an end, and none is kept beyond the limits.
     """
 
-    __slots__ = ("_buffer", "_limits", "_line_end", "_line_feeds", "_skipped_line", "started")
+    __slots__ = (
+        "_buffer",
+        "_header_limit",
+        "_line_end",
+        "_line_feeds",
+        "_size_limit",
+        "_skipped_line",
+        "_target_limit",
+        "started",
+    )
 
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
+    def __init__(self, target: int, header_size: int, headers: int) -> None:
+        self._target_limit = target
+        self._size_limit = header_size
+        self._header_limit = headers
         self._buffer: bytes | bytearray = b""
         self._line_end = -1
         self._line_feeds = 0
@@ -97,7 +113,7 @@ class HeadReader:
         self.started = False
 
     def beginning(self, size: int) -> bytes:
-        """Return at most ``size`` bytes from the head's beginning, as far as they have arrived; for the log."""
+        """Return at most ``size`` bytes from the beginning of a head that is not whole or was refused; for the log."""
         return bytes(self._buffer[:size])
 
     def receive_data(self, data: bytes) -> tuple[Head, bytes] | None:
@@ -132,12 +148,12 @@ class HeadReader:
         if end >= 0 and excess is None:
             raw = bytes(buffer[:stop])
             try:
-                head = parse_head(raw, self._limits)
+                head = parse_head(raw, self._target_limit)
             except HTTPException:
                 # The octets are judged before the meaning, as they would be if they came one by one.
                 _check_octets(buffer, scanned, stop)
                 raise
-            return head._replace(raw=raw), bytes(buffer[stop:])
+            return head, bytes(buffer[stop:])
 
         _check_octets(buffer, scanned, stop if excess is None else excess[0])
         if excess is not None:
@@ -146,29 +162,29 @@ class HeadReader:
 
     def _first_excess(self, stop: int, *, whole: bool) -> tuple[int, HTTPException] | None:
         """Return where a limit is first exceeded, as a number of bytes received, and the error."""
-        limits = self._limits
-        line_limit = limits.target + _REQUEST_LINE_EXTRA
+        line_limit = self._target_limit + _REQUEST_LINE_EXTRA
         line_end = self._line_end
         if line_end == 0:
             return 2, BadRequest("empty request line")
         if line_end > line_limit or (line_end < 0 and stop > line_limit + 1):
-            return line_limit + 2, _target_too_long(limits)
+            return line_limit + 2, _target_too_long(self._target_limit)
         if line_end < 0:
             return None
 
         excess: tuple[int, HTTPException] | None = None
         # The section ends before the empty line, of which the last byte or all may be here.
         section = line_end + 2
-        if (stop - section > limits.header_size + 2) or (not whole and stop - section > limits.header_size + 1):
-            message = f"header section over {limits.header_size} bytes"
-            excess = section + limits.header_size + 2, HeaderFieldsTooLarge(message)
+        size_limit = self._size_limit
+        if (stop - section > size_limit + 2) or (not whole and stop - section > size_limit + 1):
+            message = f"header section over {size_limit} bytes"
+            excess = section + size_limit + 2, HeaderFieldsTooLarge(message)
         # One line feed ends the request line and, in a whole head, one the empty line.
-        if self._line_feeds - (2 if whole else 1) > limits.headers:
+        if self._line_feeds - (2 if whole else 1) > self._header_limit:
             position = -1
-            for _ in range(limits.headers + 2):
+            for _ in range(self._header_limit + 2):
                 position = self._buffer.find(b"\n", position + 1)
             if excess is None or position + 1 < excess[0]:
-                excess = position + 1, HeaderFieldsTooLarge(f"over {limits.headers} headers")
+                excess = position + 1, HeaderFieldsTooLarge(f"over {self._header_limit} headers")
         return excess
 
 
@@ -209,7 +225,7 @@ METHODS: Final = frozenset(
 _DECIDING: Final = frozenset({b"host", b"content-length", b"transfer-encoding", b"connection", b"upgrade", b"expect"})
 
 
-def parse_head(raw: bytes, limits: Limits) -> Head:
+def parse_head(raw: bytes, target_limit: int) -> Head:
     """Parse a whole head, its empty line included; the first rule that it breaks decides which error is raised."""
     line_end = raw.index(b"\r\n")
     match = _REQUEST_LINE.fullmatch(raw, 0, line_end)
@@ -219,8 +235,8 @@ def parse_head(raw: bytes, limits: Limits) -> Head:
     version = f"{int(major)}.{int(minor)}"
     if version not in ("1.0", "1.1"):
         raise VersionNotSupported(f"HTTP/{version} is not supported, permitted: 1.0, 1.1")
-    if len(target) > limits.target:
-        raise _target_too_long(limits)
+    if len(target) > target_limit:
+        raise _target_too_long(target_limit)
     method = raw_method.decode("ascii")
     if method not in METHODS:
         raise NotImplementedByServer(f"method {method[:32]} is not supported")
@@ -228,44 +244,34 @@ def parse_head(raw: bytes, limits: Limits) -> Head:
 
     if not _HEADER_SECTION.fullmatch(raw, line_end + 2):
         raise BadRequest(_explain_header_section(raw, line_end + 2))
-    headers: list[tuple[bytes, bytes]] = _HEADER.findall(raw, line_end + 2)
-    if has_trailing_space(raw):
-        headers = [(name, value.rstrip(b" \t")) for name, value in headers]
-
+    # One object for all heads that say the same.
+    head = Head(raw, line_end + 2, sys.intern(method), target, sys.intern(version))
     fields: dict[bytes, list[str]] = {}
-    for name, value in headers:
+    for name, value in head.headers:
         lowered = name.lower()
         if lowered in _DECIDING:
             fields.setdefault(lowered, []).append(value.decode("latin-1"))
 
     http_1_1 = version == "1.1"
     _check_host(fields.get(b"host", []), required=http_1_1)
-    content_length, chunked = _framing(fields, http_1_1=http_1_1)
+    head.content_length, head.chunked = _framing(fields, http_1_1=http_1_1)
     connection = [option.lower() for option in parse_list(",".join(fields.get(b"connection", ())))]
     # RFC 6455 §4.1: a GET request. RFC 9110 §7.8: Upgrade in an HTTP/1.0 request MUST be ignored, and it needs its
     # connection option.
-    websocket = (
+    head.websocket = (
         http_1_1
         and method == "GET"
         and b"upgrade" in fields
         and "upgrade" in connection
         and "websocket" in [protocol.lower() for protocol in parse_list(",".join(fields[b"upgrade"]))]
     )
-    if websocket and (chunked or content_length):
+    if head.websocket and head.has_body:
         # Frames follow such a head, so what comes next could be read as either. In other requests the upgrade is
         # declined and the body one like any other.
         raise BadRequest("a websocket upgrade with a body")
-    return Head(
-        method,
-        target,
-        version,
-        headers,
-        content_length,
-        chunked,
-        "close" not in connection and (http_1_1 or "keep-alive" in connection),
-        _expects_continue(fields.get(b"expect", []), http_1_1=http_1_1),
-        websocket,
-    )
+    head.keep_alive = "close" not in connection and (http_1_1 or "keep-alive" in connection)
+    head.expect_continue = _expects_continue(fields.get(b"expect", []), http_1_1=http_1_1)
+    return head
 
 
 def has_trailing_space(raw: bytes) -> bool:
@@ -274,8 +280,8 @@ def has_trailing_space(raw: bytes) -> bool:
     return b" \r\n" in raw or b"\t\r\n" in raw
 
 
-def _target_too_long(limits: Limits) -> HTTPException:
-    return URITooLong(f"request target over {limits.target} bytes")
+def _target_too_long(limit: int) -> HTTPException:
+    return URITooLong(f"request target over {limit} bytes")
 
 
 _ABSOLUTE_FORM: Final = re.compile(rb"(?:https?|wss?)://([^/?#]*+)(?:[/?].*+)?", re.IGNORECASE)
@@ -288,7 +294,7 @@ def _check_target(method: str, target: bytes) -> None:
     if target.startswith(b"/") or (target == b"*" and method == "OPTIONS"):
         return
     match = _ABSOLUTE_FORM.fullmatch(target)
-    if match is None or not valid_host(match[1].decode("ascii")):
+    if match is None or not _valid_host(match[1].decode("ascii")):
         raise BadRequest("malformed request target")
 
 
@@ -313,7 +319,7 @@ _HOST: Final = re.compile(
 )
 
 
-def valid_host(value: str) -> bool:
+def _valid_host(value: str) -> bool:
     """Whether a ``Host`` value follows ``uri-host [ ":" port ]`` (RFC 9110 §7.2)."""
     match = _HOST.fullmatch(value)
     if match is None:
@@ -337,7 +343,7 @@ def _check_host(values: list[str], *, required: bool) -> None:
         if required:
             raise BadRequest("no Host header")
         return
-    if not valid_host(values[0]):
+    if not _valid_host(values[0]):
         raise BadRequest("invalid Host header")
 
 
