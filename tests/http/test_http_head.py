@@ -373,7 +373,7 @@ def test_head_that_is_all_of_the_data_is_not_copied() -> None:
 
 def test_values_of_a_header_come_in_order_and_without_the_white_space_around_them() -> None:
     head = head_of(GET + H + b"X-A: \t1, 2 \t\r\nx-b: 0\r\nX-a:\r\nx-A:\xe4\t\xff\r\nX-A-B: 3\r\n\r\n")
-    assert head.getall("x-a") == ["1, 2", "", "\xe4\t\xff"]
+    assert head.getall("x-a") == ["1, 2", "", "\udce4\t\udcff"]
     assert head.getall("host") == ["a.example"]
     assert head.getall("x") == head.getall("X-A") == head.getall("\xe4") == []
 
