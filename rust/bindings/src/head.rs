@@ -79,7 +79,7 @@ impl Head {
     fn method<'py>(&self, py: Python<'py>) -> &Bound<'py, PyString> {
         static NAMES: PyOnceLock<[Py<PyString>; METHODS.len()]> = PyOnceLock::new();
         let names = NAMES.get_or_init(py, || METHODS.map(|method| PyString::intern(py, method).unbind()));
-        names[self.core.method].bind(py)
+        names[self.core.method()].bind(py)
     }
 
     #[getter]
