@@ -97,16 +97,28 @@ def lines(name: bytes, values: st.SearchStrategy[bytes]) -> st.SearchStrategy[by
 
 
 HOST_LINES = lines(b"Host", HOSTS.map(str.encode))
-LINES = st.one_of(
+FIELDS = st.one_of(
     lines(b"Connection", LISTS),
     lines(b"Upgrade", LISTS),
     lines(b"Transfer-Encoding", LISTS),
     lines(b"Expect", LISTS),
     lines(b"Content-Length", LENGTHS),
+    st.just(b"Connection: upgrade\r\nUpgrade: websocket\r\n"),
+)
+LINES = st.one_of(
     lines(b"X-A", OTHERS),
     HOST_LINES,
     st.tuples(NAMES, st.sampled_from([b":", b": ", b" :", b""]), OTHERS, st.just(b"\r\n")).map(b"".join),
-    st.sampled_from([b"Connection: upgrade\r\nUpgrade: websocket\r\n", b" folded\r\n", b"\r\n", b"A: b\n", b"A: b\r"]),
+    st.sampled_from([b" folded\r\n", b"\r\n", b"A: b\n", b"A: b\r"]),
+)
+RIGHT_LINES = st.sampled_from(
+    [b"GET / HTTP/1.1", b"GET / HTTP/1.1", b"GET / HTTP/1.0", b"POST /a HTTP/1.1", b"OPTIONS * HTTP/1.1"]
+)
+RIGHT_FIELDS = st.one_of(
+    lines(b"Connection", LISTS),
+    lines(b"Upgrade", LISTS),
+    lines(b"X-A", st.sampled_from([b"", b"b", b"b c\td", b"caf\xc3\xa9", b"x" * 30])),
+    lines(b"Expect", st.just(b"100-continue")),
 )
 ODD = st.sampled_from(
     [b"\r", b"\n", b"\r\n", b"\r\n\r\n", b"\x00", b"\x0b", b"\x7f", b"\x1f", b" ", b"\t", b":", b",", b"\xff"]
@@ -127,14 +139,17 @@ class Case(NamedTuple):
 
 @st.composite
 def heads(draw: st.DrawFn) -> bytes:
-    """Draw a head that is mostly right."""
-    request_line = b" ".join([draw(METHOD_NAMES), draw(TARGETS), draw(VERSIONS)])
-    before = draw(st.sampled_from([b""] * 6 + [b"\r\n", b"\r\n\r\n", b"\n"]))
-    host = draw(st.just(b"Host: a\r\n") | st.just(b"Host: a\r\n") | HOST_LINES | st.just(b""))
-    section = b"".join(draw(st.permutations([host, *draw(st.lists(LINES, max_size=5))])))
-    return (
-        before + request_line + b"\r\n" + section + b"\r\n" + draw(st.sampled_from([b"", b"", b"body", b"\x81\x00\n"]))
-    )
+    """Draw a head of which one part, or none, may be wrong."""
+    part = draw(st.sampled_from(["before", "request line", "host", "fields", "fields", "fields", "lines", ""]))
+    before = draw(st.sampled_from([b"\r\n", b"\r\n\r\n", b"\n"])) if part == "before" else b""
+    request_line = draw(RIGHT_LINES)
+    if part == "request line":
+        request_line = b" ".join([draw(METHOD_NAMES), draw(TARGETS), draw(VERSIONS)])
+    host = draw(HOST_LINES | st.just(b"")) if part == "host" else b"Host: a\r\n"
+    drawn = draw(st.lists({"fields": FIELDS, "lines": LINES}.get(part, RIGHT_FIELDS), max_size=4))
+    section = b"".join(draw(st.permutations([host, *drawn])))
+    behind = draw(st.sampled_from([b"", b"", b"body", b"\x81\x00\n"]))
+    return before + request_line + b"\r\n" + section + b"\r\n" + behind
 
 
 @st.composite
@@ -152,7 +167,7 @@ NOISE = st.lists(
     | ODD,
     max_size=16,
 ).map(b"".join)
-LIMITS = st.sampled_from([(8190, 8192, 100)] * 3 + [(12, 60, 4), (0, 0, 0), (30, 33, 2), (1, 1000, 1)])
+LIMITS = st.sampled_from([(8190, 8192, 100)] * 8 + [(12, 60, 4), (0, 0, 0), (30, 33, 2), (1, 1000, 1)])
 CASES = st.builds(Case, heads() | mutated() | NOISE, st.lists(st.integers(0, 250), max_size=6), LIMITS)
 
 
