@@ -24,7 +24,7 @@ from ..exceptions import (
 )
 from ..headers import parse_list
 
-__all__ = ["METHODS", "Head", "HeadReader", "has_trailing_space"]
+__all__ = ["METHODS", "Head", "HeadReader"]
 
 
 class Head:
@@ -64,7 +64,7 @@ class Head:
     def headers(self) -> list[tuple[bytes, bytes]]:
         """Names and values in order; a new list each time."""
         headers: list[tuple[bytes, bytes]] = _HEADER.findall(self.raw, self._section)
-        if has_trailing_space(self.raw):
+        if _has_trailing_space(self.raw):
             headers = [(name, value.rstrip(b" \t")) for name, value in headers]
         return headers
 
@@ -274,7 +274,7 @@ def parse_head(raw: bytes, target_limit: int) -> Head:
     return head
 
 
-def has_trailing_space(raw: bytes) -> bool:
+def _has_trailing_space(raw: bytes) -> bool:
     """Whether a header line ends with white space, which is no part of its value (RFC 9112 §5)."""
     # Two searches for a constant are faster than one for a pattern.
     return b" \r\n" in raw or b"\t\r\n" in raw

@@ -1,6 +1,6 @@
 //! Conversions between the core's types and Python's: parameters in; events, closes and errors out.
 
-use ferrows_core::{CloseFrame, Config, DeflateConfig, Error, Kind, Role, Sink};
+use ferrows_core::{CloseFrame, Config, DeflateConfig, Error, HeadError, Kind, Role, Sink};
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::{PyBufferError, PyTypeError, PyValueError};
 use pyo3::intern;
@@ -63,6 +63,23 @@ pub fn caller_error(py: Python<'_>, error: &Error, close: Option<&CloseFrame>) -
     let (code, reason) = close.map_or((1006, ""), |frame| (frame.code, frame.reason.as_str()));
     match WEBSOCKET_CLOSED.import(py, "ferrows.exceptions", "WebsocketClosed") {
         Ok(class) => PyErr::from_type(class.clone(), (code, reason.to_owned())),
+        Err(error) => error,
+    }
+}
+
+/// Make the `HTTPException` that answers a head which is refused.
+pub fn refusal(py: Python<'_>, error: HeadError) -> PyErr {
+    let name = match error.status {
+        414 => intern!(py, "URITooLong"),
+        417 => intern!(py, "ExpectationFailed"),
+        431 => intern!(py, "HeaderFieldsTooLarge"),
+        501 => intern!(py, "NotImplementedByServer"),
+        505 => intern!(py, "VersionNotSupported"),
+        _ => intern!(py, "BadRequest"),
+    };
+    let class = py.import(intern!(py, "ferrows.exceptions")).and_then(|exceptions| exceptions.getattr(name));
+    match class.and_then(|class| Ok(class.cast_into::<PyType>()?)) {
+        Ok(class) => PyErr::from_type(class, error.message.into_owned()),
         Err(error) => error,
     }
 }

@@ -1,10 +1,11 @@
 //! `HeadReader` and `Head`: the guard in front of the HTTP parser as Python sees it.
 
-use ferrows_core::{Head as CoreHead, HeadError, HeadReader as CoreReader, Limits, METHODS};
+use crate::convert;
+use ferrows_core::{Head as CoreHead, HeadReader as CoreReader, Limits, METHODS};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBytes, PyString, PyType};
+use pyo3::types::{PyBytes, PyString};
 use std::borrow::Cow;
 
 /// Collects one head of a request (RFC 9112).
@@ -27,7 +28,7 @@ impl HeadReader {
         let py = slf.py();
         let octets = data.as_bytes();
         let received = slf.borrow_mut().core.receive_data(octets);
-        let Some(found) = received.map_err(|error| refusal(py, error))? else { return Ok(None) };
+        let Some(found) = received.map_err(|error| convert::refusal(py, error))? else { return Ok(None) };
         let raw = match found.raw {
             Cow::Borrowed(raw) if raw.len() == octets.len() => data.clone(),
             raw => PyBytes::new(py, &raw),
@@ -43,23 +44,6 @@ impl HeadReader {
     #[getter]
     fn started(&self) -> bool {
         self.core.started()
-    }
-}
-
-/// Make the exception that answers with the error's status.
-fn refusal(py: Python<'_>, error: HeadError) -> PyErr {
-    let name = match error.status {
-        414 => intern!(py, "URITooLong"),
-        417 => intern!(py, "ExpectationFailed"),
-        431 => intern!(py, "HeaderFieldsTooLarge"),
-        501 => intern!(py, "NotImplementedByServer"),
-        505 => intern!(py, "VersionNotSupported"),
-        _ => intern!(py, "BadRequest"),
-    };
-    let class = py.import(intern!(py, "ferrows.exceptions")).and_then(|exceptions| exceptions.getattr(name));
-    match class.and_then(|class| Ok(class.cast_into::<PyType>()?)) {
-        Ok(class) => PyErr::from_type(class, error.message.into_owned()),
-        Err(error) => error,
     }
 }
 
@@ -79,7 +63,7 @@ impl Head {
     fn method<'py>(&self, py: Python<'py>) -> &Bound<'py, PyString> {
         static NAMES: PyOnceLock<[Py<PyString>; METHODS.len()]> = PyOnceLock::new();
         let names = NAMES.get_or_init(py, || METHODS.map(|method| PyString::intern(py, method).unbind()));
-        names[self.core.method].bind(py)
+        names[self.core.method()].bind(py)
     }
 
     #[getter]

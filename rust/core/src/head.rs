@@ -71,8 +71,6 @@ impl std::error::Error for HeadError {}
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(clippy::struct_excessive_bools, reason = "each is one independent fact")]
 pub struct Head {
-    /// Index of the method in [`METHODS`](crate::METHODS).
-    pub method: usize,
     /// HTTP/1.1, as opposed to HTTP/1.0.
     pub http_1_1: bool,
     /// Bytes of the body; `10^18` where the number has more than 18 digits.
@@ -85,13 +83,19 @@ pub struct Head {
     pub expect_continue: bool,
     /// Whether this asks for a WebSocket connection (RFC 6455 §4.1).
     pub websocket: bool,
-    pub(crate) target_end: usize,
+    method: u8,
+    target_end: usize,
 }
 
 impl Head {
+    /// Return the index of the method in [`METHODS`](crate::METHODS).
+    pub fn method(&self) -> usize {
+        self.method.into()
+    }
+
     /// Return the request target.
     pub fn target<'r>(&self, raw: &'r [u8]) -> &'r [u8] {
-        raw.get(request_line::METHODS[self.method].len() + 1..self.target_end).unwrap_or_default()
+        raw.get(request_line::METHODS[self.method()].len() + 1..self.target_end).unwrap_or_default()
     }
 
     /// Iterate over names and values, without the white space around a value.
@@ -279,13 +283,13 @@ fn parse(data: &[u8], limits: &Limits) -> Result<Parsed, HeadError> {
     let (said, lines, size) = fields::parse(data, section)?;
     let framing = said.judge(line.http_1_1, line.method == request_line::GET)?;
     let head = Head {
-        method: line.method,
         http_1_1: line.http_1_1,
         content_length: framing.content_length,
         chunked: framing.chunked,
         keep_alive: framing.keep_alive,
         expect_continue: framing.expect_continue,
         websocket: framing.websocket,
+        method: line.method,
         target_end: line.target_end,
     };
     Ok(Parsed { head, lines, size })

@@ -44,14 +44,15 @@ pub const METHODS: [&str; 33] = [
     "UNSUBSCRIBE",
 ];
 
-pub(crate) const GET: usize = 0;
+pub(crate) const GET: u8 = 0;
 
 /// Bytes from the target's end to the line's: the version with a space before it and CRLF behind it.
 pub(crate) const VERSION_END: usize = b" HTTP/1.1\r\n".len();
 
 /// What a request line says; the target lies between the method and `target_end`.
 pub(crate) struct RequestLine {
-    pub(crate) method: usize,
+    /// Index in [`METHODS`].
+    pub(crate) method: u8,
     pub(crate) target_end: usize,
     pub(crate) http_1_1: bool,
 }
@@ -80,11 +81,11 @@ pub(crate) fn parse(data: &[u8], limits: &Limits) -> Result<RequestLine, HeadErr
         return Err(limits.target_too_long());
     }
     let name = &data[..method_end];
-    let Some(method) = METHODS.iter().position(|known| known.as_bytes() == name) else {
+    let Some((method, known)) = (0..).zip(METHODS).find(|(_, known)| known.as_bytes() == name) else {
         let shown = String::from_utf8_lossy(&name[..name.len().min(32)]);
         return Err(HeadError::new(501, format!("method {shown} is not supported")));
     };
-    check_target(METHODS[method], target)?;
+    check_target(known, target)?;
     Ok(RequestLine { method, target_end: method_end + 1 + size, http_1_1: minor == b'1' })
 }
 
