@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import weakref
 from typing import Any, Final, Protocol
 
 __all__ = ["Deadlines", "deadlines"]
@@ -63,25 +62,19 @@ class Deadlines:
             except Exception:
                 logger.exception("deadline of %r", watched)
         self._timer = None
-        _of_loop(self._loop).pop(self._seconds, None)
+        _ALL.pop((self._loop, self._seconds), None)
 
 
-_LOOPS: Final[weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[float, Deadlines]]] = (
-    weakref.WeakKeyDictionary()
-)
+# While somebody waits, and no longer.
+_ALL: Final[dict[tuple[asyncio.AbstractEventLoop, float], Deadlines]] = {}
 
 
 def deadlines(loop: asyncio.AbstractEventLoop, seconds: float) -> Deadlines:
     """Return what watches over everything that waits for ``seconds`` on a loop."""
-    of_loop = _of_loop(loop)
-    found = of_loop.get(seconds)
+    found = _ALL.get((loop, seconds))
     if found is None:
-        found = of_loop[seconds] = Deadlines(loop, seconds)
-    return found
-
-
-def _of_loop(loop: asyncio.AbstractEventLoop) -> dict[float, Deadlines]:
-    found = _LOOPS.get(loop)
-    if found is None:
-        found = _LOOPS[loop] = {}
+        # Loops that were closed with deadlines open.
+        for key in [key for key in _ALL if key[0].is_closed()]:
+            del _ALL[key]
+        found = _ALL[loop, seconds] = Deadlines(loop, seconds)
     return found
