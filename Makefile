@@ -94,7 +94,7 @@ bench-setup: build $(BENCH_VENV)/.uvloop-$(BENCH_UVLOOP)
 	cargo build --release -p ferrows-loadgen -p ferrows-floors
 
 # `run` ends with 1 if a server failed somewhere; the report says which.
-bench: bench-setup ## measure everything against the peers and write benchmarks/REPORT.md: hours, it says how many
+bench: bench-setup ## measure everything against the peers and write benchmarks/REPORT.md, in under an hour
 	$(BENCH) -m benchmarks.run || [ $$? = 1 ]
 	$(BENCH) -m benchmarks.render
 
