@@ -96,12 +96,12 @@ def introduction(run: Run, source: str) -> str:
         f"Each server runs in one process on core {cores['server']}, the load generator, native and checking every "
         f"byte that comes back, on core {cores['loadgen']}. In each round the servers take turns, each in a fresh "
         "process for each of the groups below. A figure is the median over the rounds, with the smallest and the "
-        "largest beside it; a ratio is the median of the ratios within a round, so that what the machine did at the time falls out. *CPU us* is "
-        "the CPU time of the server's whole process tree, user and system, for one message: it holds where "
-        "messages per second are limited by something else. Settings are equal where a server has them: "
-        "TCP_NODELAY, no access log, no keepalive pings, messages up to 16 MiB, compression off but where a table "
-        "says otherwise, uvloop. A dash: the server does not have that or was not asked for it, or it failed, "
-        "which the last section lists."
+        "largest beside it; a ratio is the median of the ratios within a round, so that what the machine did at the "
+        "time falls out. *CPU us* is the CPU time of the server's whole process tree, user and system, for one "
+        "message: it holds where messages per second are limited by something else. Settings are equal where a "
+        "server has them: TCP_NODELAY, no access log, no keepalive pings, messages up to 16 MiB, compression off but "
+        "where a table says otherwise, uvloop. A dash: the server does not have that or was not asked for it, or it "
+        "failed, which the last section lists."
     )
     return "\n\n".join(parts)
 
