@@ -117,7 +117,9 @@ def extents(run: Run) -> str:
         rounds = max(rounds_of(run, scenario) for scenario in scenarios)
         measured = {server for scenario in scenarios for server in run.measured(scenario.name)}
         count = ", ".join(first.servers) if first.servers else f"all that have it, {len(measured)}"
-        rows.append((name, str(len(scenarios)), str(rounds), f"{first.seconds:g} s after {first.warmup:g} s", count))
+        lengths = sorted({(scenario.seconds, scenario.warmup) for scenario in scenarios})
+        each = " or ".join(f"{seconds:g} s after {warmup:g} s" for seconds, warmup in lengths)
+        rows.append((name, str(len(scenarios)), str(rounds), each, count))
     head = ("what shares a process", "scenarios", "rounds", "each", "servers")
     note = (
         "One round is a sample, not a statement about noise: where the aims are, there are several, and a matrix of "

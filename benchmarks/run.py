@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final, NoReturn
@@ -186,8 +186,9 @@ class Run:
         if code != 0 or not isinstance(result, dict):
             self._record(number, server, scenario, result, f"the load generator ended with {code}: {errors.strip()}")
             return False
-        self._record(number, server, scenario, result, None)
-        return True
+        doubt = too_few(scenario, result)
+        self._record(number, server, scenario, result, doubt)
+        return doubt is None
 
     def _half_of(self, name: str) -> float | None:
         """Half of the messages per second that ferrows reached in a scenario."""
@@ -214,6 +215,13 @@ class Run:
         partial = self.output.with_suffix(".partial")
         partial.write_text(json.dumps(self.document, indent=1) + "\n", "utf-8")
         partial.replace(self.output)
+
+
+def too_few(scenario: Scenario, result: Mapping[str, Any]) -> str | None:
+    """Say so if fewer messages came back than are under way: then the server had not settled, and its cost is open."""
+    if result["messages"] >= scenario.under_way:
+        return None
+    return f"{result['messages']:,} messages came back in {scenario.seconds:g} s, of {scenario.under_way:,} under way"
 
 
 def time_limit(scenario: Scenario) -> float:

@@ -12,13 +12,14 @@ import pytest
 
 from benchmarks.payloads import COUNT, SIZE, json_message, write_payloads
 from benchmarks.peers.install import requirements
-from benchmarks.run import GRACE, Run, grouped, loadgen_command, summary, time_limit
+from benchmarks.run import GRACE, Run, grouped, loadgen_command, summary, time_limit, too_few
 from benchmarks.scenarios import (
     BROADCASTS,
     COMPRESSED,
     CONNECT,
     DEFLATE_ONE,
     ECHO_1M,
+    ECHO_MANY,
     ECHO_ONE,
     FIXED_RATE,
     FRESH_ONE,
@@ -127,8 +128,20 @@ def test_a_process_that_is_shared_is_the_same_for_all_that_share_it() -> None:
     names = [group[0].group for group in groups if group[0].group]
     assert len(set(names)) == len(names)  # or a group would be cut in two
     for group in groups:
-        assert len({(scenario.deflate, scenario.rounds, scenario.seconds) for scenario in group}) == 1
+        assert len({(scenario.deflate, scenario.rounds, scenario.servers) for scenario in group}) == 1
         assert group[0].group or len(group) == 1
+
+
+def test_many_messages_under_way_have_time_to_come_back() -> None:
+    for scenario in full():
+        assert scenario.under_way < 2000 or scenario.seconds >= 3
+
+
+def test_too_few_messages_are_no_measurement() -> None:
+    assert too_few(ECHO_MANY, {"messages": 1600}) is None
+    assert too_few(ECHO_MANY, {"messages": 1599}) == "1,599 messages came back in 1.5 s, of 1,600 under way"
+    assert too_few(FIXED_RATE, {"messages": 0}) is None
+    assert too_few(IDLE, {"messages": 10}) is None
 
 
 def test_full_run_takes_at_most_45_minutes() -> None:
