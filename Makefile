@@ -25,12 +25,12 @@ export PIP_QUIET := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help setup build serve test test-fast lint type fmt cargo-test differential wheel bench bench-quick bench-setup system-deps clean
+.PHONY: help setup build serve test test-fast lint type fmt cargo-test differential wheel bench bench-quick bench-instructions bench-setup system-deps clean
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 $(RUN):
 	$(PYTHON) -m venv $(VENV)
@@ -94,7 +94,7 @@ bench-setup: build $(BENCH_VENV)/.uvloop-$(BENCH_UVLOOP)
 	cargo build --release -p ferrows-loadgen -p ferrows-floors
 
 # `run` ends with 1 if a server failed somewhere; the report says which.
-bench: bench-setup ## measure everything against the peers and write benchmarks/REPORT.md: hours, it says how many
+bench: bench-setup ## measure everything against the peers and write benchmarks/REPORT.md, in under an hour
 	$(BENCH) -m benchmarks.run || [ $$? = 1 ]
 	$(BENCH) -m benchmarks.render
 
@@ -102,6 +102,11 @@ bench-quick: bench-setup ## measure the main table in under five minutes and sho
 	$(BENCH) -m benchmarks.run --quick --output benchmarks/results/quick.json || [ $$? = 1 ]
 	$(BENCH) -m benchmarks.render --no-plots --output benchmarks/results/quick.md benchmarks/results/quick.json
 	@cat benchmarks/results/quick.md
+
+# The installed extension has no symbols; this one is built from the same sources beside it.
+bench-instructions: build ## count the instructions of a message under valgrind and write them into docs/performance.md
+	cargo build --release -p ferrows-bindings --config profile.release.strip=false --target-dir target/instructions
+	$(RUN) -m benchmarks.instructions target/instructions/release/lib_core.so --page docs/performance.md
 
 # A browser and Node's `ws` are peers in tests/interop; what is there already is taken.
 system-deps: ## install Chromium and Node with Debian's packages, and ws with npm

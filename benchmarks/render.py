@@ -45,6 +45,7 @@ def report(run: Run, *, source: str = "", plots: Sequence[str] = ()) -> str:
     parts = [
         "# Benchmarks",
         introduction(run, source),
+        extents(run),
         "## Aims",
         aims(outcomes(run)),
         "## Echo",
@@ -94,14 +95,37 @@ def introduction(run: Run, source: str) -> str:
     parts.append(
         f"Each server runs in one process on core {cores['server']}, the load generator, native and checking every "
         f"byte that comes back, on core {cores['loadgen']}. In each round the servers take turns, each in a fresh "
-        "process. A figure is the median over the rounds, with the smallest and the largest beside it; a ratio is "
-        "the median of the ratios within a round, so that what the machine did at the time falls out. *CPU us* is "
-        "the CPU time of the server's whole process tree, user and system, for one message: it holds where "
-        "messages per second are limited by something else. Settings are equal where a server has them: "
-        "TCP_NODELAY, no access log, no keepalive pings, messages up to 16 MiB, compression off but where a table "
-        "says otherwise, uvloop. A dash: the server does not have that, or it failed, which the last section lists."
+        "process for each of the groups below. A figure is the median over the rounds, with the smallest and the "
+        "largest beside it; a ratio is the median of the ratios within a round, so that what the machine did at the "
+        "time falls out. *CPU us* is the CPU time of the server's whole process tree, user and system, for one "
+        "message: it holds where messages per second are limited by something else. Settings are equal where a "
+        "server has them: TCP_NODELAY, no access log, no keepalive pings, messages up to 16 MiB, compression off but "
+        "where a table says otherwise, uvloop. A dash: the server does not have that or was not asked for it, or it "
+        "failed, which the last section lists."
     )
     return "\n\n".join(parts)
+
+
+def extents(run: Run) -> str:
+    """Return what was measured how often, for how long, and on which servers."""
+    groups: dict[str, list[Scenario]] = {}
+    for scenario in run.scenarios.values():
+        groups.setdefault(scenario.group or scenario.title, []).append(scenario)
+    rows = []
+    for name, scenarios in groups.items():
+        first = scenarios[0]
+        rounds = max(rounds_of(run, scenario) for scenario in scenarios)
+        measured = {server for scenario in scenarios for server in run.measured(scenario.name)}
+        count = ", ".join(first.servers) if first.servers else f"all that have it, {len(measured)}"
+        lengths = sorted({(scenario.seconds, scenario.warmup) for scenario in scenarios})
+        each = " or ".join(f"{seconds:g} s after {warmup:g} s" for seconds, warmup in lengths)
+        rows.append((name, str(len(scenarios)), str(rounds), each, count))
+    head = ("what shares a process", "scenarios", "rounds", "each", "servers")
+    note = (
+        "One round is a sample, not a statement about noise: where the aims are, there are several, and a matrix of "
+        "one round shows where the others lie."
+    )
+    return f"{table(head, rows)}\n\n{note}"
 
 
 def aims(rows: Sequence[Outcome]) -> str:
@@ -159,7 +183,7 @@ def detail(run: Run, scenario: Scenario) -> str:
     if scenario.deflate:
         offer = f"The client offers `{scenario.offer}`" if scenario.offer else "The client offers what browsers offer"
         remark = f"{offer}. *{WIRE.title}* are those that the server sends, with the frame's header.\n\n"
-    count = max((len(run.results(scenario.name, name)) for name in run.names()), default=0)
+    count = rounds_of(run, scenario)
     rounds = f"{count} round{'' if count == 1 else 's'} of {scenario.seconds:g} s."
     return f"### {title}\n\n{remark}{table(head, rows)}\n\n{rounds}"
 
@@ -175,7 +199,8 @@ def matrices(run: Run) -> list[str]:
     parts = [
         "## Echo by size",
         f"Combinations with more than {size_label(IN_FLIGHT_LIMIT)} under way at once are left out. In brackets the "
-        "ratio to ferrows.",
+        "ratio to ferrows. The columns that have a table of their own above are from its rounds and have all servers, "
+        "the others are from one short round and have those that the table of the groups names.",
     ]
     for (text, connections, in_flight), group in sorted(groups.items(), key=lambda item: (not item[0][0], item[0][1:])):
         group.sort(key=lambda scenario: scenario.size)
@@ -242,6 +267,11 @@ def metrics_of(scenario: Scenario) -> tuple[Metric, ...]:
     if scenario.deflate:
         return CPU, THROUGHPUT, P50, P99, P999, WIRE
     return CPU, THROUGHPUT, P50, P99, P999
+
+
+def rounds_of(run: Run, scenario: Scenario) -> int:
+    """Return how often a scenario was put to the server that it was put to most often."""
+    return max((len(run.results(scenario.name, name)) for name in run.names()), default=0)
 
 
 def any_value(run: Run, scenario: str, metric: Metric) -> bool:

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final, NoReturn
@@ -157,33 +157,38 @@ class Run:
         return self.rounds or scenario.rounds
 
     def _measure_group(self, number: int, server: Server, group: Sequence[Scenario]) -> None:
-        if not group:
-            return
-        port = free_port(HOST)
-        try:
-            with self._running(server, port, deflate=group[0].deflate) as pid:
-                for scenario in group:
-                    self._measure_one(number, server, scenario, port, pid)
-        except ProcessError as error:
-            for scenario in group:
-                self._record(number, server, scenario, None, f"the server {error}")
+        left = list(group)
+        while left:
+            port = free_port(HOST)
+            try:
+                with self._running(server, port, deflate=left[0].deflate) as pid:
+                    # What failed may have left the process in any state: the next one gets a fresh one.
+                    while left and self._measure_one(number, server, left.pop(0), port, pid):
+                        pass
+            except ProcessError as error:
+                for scenario in left:
+                    self._record(number, server, scenario, None, f"the server {error}")
+                return
 
-    def _measure_one(self, number: int, server: Server, scenario: Scenario, port: int, pid: int) -> None:
+    def _measure_one(self, number: int, server: Server, scenario: Scenario, port: int, pid: int) -> bool:
+        """Measure and record; tell whether there is a result."""
         rate = None if scenario.half_of is None else self._half_of(scenario.half_of)
         if scenario.half_of is not None and rate is None:
             self._record(number, server, scenario, None, f"ferrows was not measured in {scenario.half_of}")
-            return
+            return False
         command = loadgen_command(scenario, port, pid, self.cores[1], self.payloads, rate)
         try:
             code, output, errors = run_to_end(command, core=None, limit=time_limit(scenario), folder=ROOT)
             result = json.loads(output) if output.strip() else None
         except (ProcessError, ValueError) as error:
             self._record(number, server, scenario, None, f"the load generator: {error}")
-            return
+            return False
         if code != 0 or not isinstance(result, dict):
             self._record(number, server, scenario, result, f"the load generator ended with {code}: {errors.strip()}")
-        else:
-            self._record(number, server, scenario, result, None)
+            return False
+        doubt = too_few(scenario, result)
+        self._record(number, server, scenario, result, doubt)
+        return doubt is None
 
     def _half_of(self, name: str) -> float | None:
         """Half of the messages per second that ferrows reached in a scenario."""
@@ -210,6 +215,13 @@ class Run:
         partial = self.output.with_suffix(".partial")
         partial.write_text(json.dumps(self.document, indent=1) + "\n", "utf-8")
         partial.replace(self.output)
+
+
+def too_few(scenario: Scenario, result: Mapping[str, Any]) -> str | None:
+    """Say so if fewer messages came back than are under way: then the server had not settled, and its cost is open."""
+    if result["messages"] >= scenario.under_way:
+        return None
+    return f"{result['messages']:,} messages came back in {scenario.seconds:g} s, of {scenario.under_way:,} under way"
 
 
 def time_limit(scenario: Scenario) -> float:

@@ -15,8 +15,21 @@ MIB: Final = 2**20
 IN_FLIGHT_LIMIT: Final = 512 * MIB
 """Bytes under way at once, all connections together, beyond which a combination is left out: the machine would swap."""
 
+MANY_UNDER_WAY: Final = 10_000
+"""Messages under way at once, beyond which a short run would not see them all come back."""
+
+# What the estimate of a run's length takes for granted: averages over the servers.
 START_SECONDS: Final = 0.7
-"""What starting and stopping a server takes; only for the estimate of a run's length."""
+"""Starting and stopping a server."""
+
+OPENING_SECONDS: Final = 0.0003
+"""Opening and closing a connection."""
+
+MESSAGE_SECONDS: Final = 15e-6
+"""Answering a small message, when measuring is over."""
+
+BYTE_SECONDS: Final = 1e-9
+"""Answering a byte of a large one."""
 
 
 class Family(enum.Enum):
@@ -52,11 +65,14 @@ class Scenario:
     rounds: int = 3
     group: str = ""
     """Scenarios of one group follow each other on one process of a server; "" is a group of its own."""
+    servers: tuple[str, ...] = ()
+    """The servers that it is put to; () is all that have what it needs."""
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Scenario:
         """Read what ``dataclasses.asdict`` made of one, its family given by its value."""
-        return cls(**{**values, "family": Family(values["family"])})
+        servers = tuple(values.get("servers", ()))
+        return cls(**{**values, "family": Family(values["family"]), "servers": servers})
 
     @property
     def title(self) -> str:
@@ -68,7 +84,8 @@ class Scenario:
             what = f"{size_label(self.size)} {what}, {_connections(self.connections)}"
             return f"{what}, fixed rate" if self.half_of else f"{what}, {self.in_flight} in flight"
         if self.family is Family.BROADCAST:
-            return f"broadcast to {self.connections:,}, {self.in_flight} outstanding"
+            receivers = "1 receiver" if self.connections == 1 else f"{self.connections:,} receivers"
+            return f"broadcast to {receivers}, {self.in_flight} outstanding"
         if self.family is Family.IDLE:
             return f"{self.connections:,} idle connections"
         return "opening a connection" if self.family is Family.CONNECT else "HTTP GET"
@@ -84,14 +101,23 @@ class Scenario:
         return frozenset(needs)
 
     @property
+    def under_way(self) -> int:
+        """Messages that the load generator keeps under way; 0 where that is not what it does."""
+        return self.connections * self.in_flight if self.family is Family.ECHO and self.half_of is None else 0
+
+    @property
     def length(self) -> float:
         """Roughly the seconds that it takes, the server's start left out."""
-        opening = self.connections / 4000
-        return self.seconds + self.warmup + opening + (1.0 if self.family is Family.IDLE else 0.2)
+        opening = self.connections * OPENING_SECONDS
+        draining = self.under_way * (MESSAGE_SECONDS + self.size * BYTE_SECONDS)
+        # One message on each idle connection, and a broadcast's receivers have time to join.
+        more = {Family.IDLE: 1.5, Family.BROADCAST: 0.4}.get(self.family, 0.1)
+        return self.seconds + self.warmup + opening + draining + more
 
     def takes(self, server: Server) -> bool:
         """Whether it can be put to this server."""
-        return self.needs <= server.abilities and (self.deflate or not server.deflate_only)
+        chosen = not self.servers or server.name in self.servers
+        return chosen and self.needs <= server.abilities and (self.deflate or not server.deflate_only)
 
 
 def size_label(size: int) -> str:
@@ -128,26 +154,53 @@ FRESH_MANY: Final = replace(FRESH_ONE, name="deflate-fresh-2KiB-json-50x32", in_
 BROADCASTS: Final = tuple(
     Scenario(f"broadcast-500-{outstanding}", Family.BROADCAST, 500, outstanding, 32) for outstanding in (1, 4, 16)
 )
-IDLE: Final = Scenario("idle-10000", Family.IDLE, 10_000, seconds=1, warmup=0.3, rounds=3)
-CONNECT: Final = Scenario("connect", Family.CONNECT, 50, seconds=2)
+SMALL_BROADCASTS: Final = tuple(
+    Scenario(f"broadcast-{receivers}-{outstanding}", Family.BROADCAST, receivers, outstanding, 32)
+    for receivers in (1, 50)
+    for outstanding in (1, 4, 16)
+)
+IDLE: Final = Scenario("idle-10000", Family.IDLE, 10_000, seconds=0.5, warmup=0.2, rounds=3)
+CONNECT: Final = Scenario("connect", Family.CONNECT, 50)
 HTTP: Final = Scenario("http-get", Family.HTTP, 50)
-FIXED_RATE: Final = replace(ECHO_ONE, name="rate-32B-text-50", half_of=ECHO_ONE.name, seconds=3)
+FIXED_RATE: Final = replace(ECHO_ONE, name="rate-32B-text-50", half_of=ECHO_ONE.name)
 
 MAIN: Final = (ECHO_ONE, ECHO_MANY, ECHO_64K)
 COMPRESSED: Final = (FRESH_ONE, FRESH_MANY, DEFLATE_ONE, DEFLATE_MANY)
-TARGETED: Final = (*MAIN, ECHO_1M, *COMPRESSED, *BROADCASTS, CONNECT, HTTP, FIXED_RATE)
 
 SIZES: Final = (8, 32, 512, 4 * KIB, 64 * KIB, MIB)
 CONNECTIONS: Final = (1, 50, 1000)
 IN_FLIGHT: Final = (1, 32)
 
+MATRIX_SERVERS: Final = (
+    "ferrows",
+    "picows, callback",
+    "aiohttp",
+    "websockets",
+    "uvicorn, websockets",
+    "Sanic",
+    "socketify",
+    "tokio-tungstenite",
+    "epoll floor",
+)
+"""Those that the matrix of all echoes is put to: one of each kind, the best of those that are alike."""
+
 
 def full() -> list[Scenario]:
-    """Everything, ``make bench``."""
-    scenarios = {scenario.name: replace(scenario, rounds=5) for scenario in TARGETED}
+    """Everything, ``make bench``: what the aims are about in rounds, the rest around it once, shorter."""
+    echoes = [replace(scenario, group="echo") for scenario in (*MAIN, ECHO_1M, CONNECT, HTTP)]
+    compressed = [replace(scenario, group="compressed") for scenario in COMPRESSED]
+    broadcasts = [replace(scenario, group="broadcast") for scenario in BROADCASTS]
+    targeted = [*echoes, *compressed, *broadcasts, FIXED_RATE]
+    scenarios = {scenario.name: replace(scenario, seconds=0.8, warmup=0.2, rounds=5) for scenario in targeted}
     scenarios[IDLE.name] = IDLE
+    for scenario in SMALL_BROADCASTS:
+        scenarios[scenario.name] = replace(scenario, seconds=0.4, warmup=0.1, rounds=1, group="broadcast to few")
     for scenario in echo_matrix():
-        scenarios.setdefault(scenario.name, replace(scenario, seconds=1.0, warmup=0.3))
+        group = f"{'text' if scenario.text else 'binary'} on {scenario.connections}"
+        # The slowest need two seconds for as many messages as are under way here.
+        seconds, warmup = (3.0, 0.5) if scenario.under_way > MANY_UNDER_WAY else (0.4, 0.1)
+        short = replace(scenario, seconds=seconds, warmup=warmup, rounds=1, group=group, servers=MATRIX_SERVERS)
+        scenarios.setdefault(scenario.name, short)
     return list(scenarios.values())
 
 
@@ -160,10 +213,10 @@ def quick() -> list[Scenario]:
 
 
 def echo_matrix() -> Iterator[Scenario]:
-    """Every echo that fits in the limit of bytes under way."""
+    """Every echo that fits in the limit of bytes under way; those on as many connections follow each other."""
     for text in (True, False):
-        for size in SIZES:
-            for connections in CONNECTIONS:
+        for connections in CONNECTIONS:
+            for size in SIZES:
                 for in_flight in IN_FLIGHT:
                     if size * connections * in_flight <= IN_FLIGHT_LIMIT:
                         yield _echo(size, connections, in_flight, text)

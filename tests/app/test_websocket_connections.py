@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+import trustme
 
 from ferrows import App, Request, Websocket
 from ferrows.exceptions import ConnectionClosedError
@@ -36,15 +38,34 @@ async def record(ws: Websocket, received: list[Any]) -> None:
 
 
 @contextlib.asynccontextmanager
-async def connected(app: App, **options: Any) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter, Any]]:
-    async with await app.create_server(port=0, access_log=False) as server:
+async def connected(
+    app: App, security: tuple[ssl.SSLContext, ssl.SSLContext] | None = None, **options: Any
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter, Any]]:
+    if security is not None:
+        options |= {"ssl": security[1], "server_hostname": "localhost"}
+    context = None if security is None else security[0]
+    async with await app.create_server(port=0, access_log=False, ssl=context) as server:
         reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname(), **options)
         try:
             yield reader, writer, server
         finally:
             writer.close()
-            with contextlib.suppress(ConnectionError):
+            # asyncio's TLS complains of what is still on its way when the client closes.
+            with contextlib.suppress(ConnectionError, ssl.SSLError):
                 await writer.wait_closed()
+
+
+@pytest.fixture(params=["tcp", "tls"])
+def security(request: pytest.FixtureRequest) -> tuple[ssl.SSLContext, ssl.SSLContext] | None:
+    """The contexts of the server and of the client, or None."""
+    if request.param == "tcp":
+        return None
+    authority = trustme.CA()
+    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("localhost").configure_cert(server)
+    client = ssl.create_default_context()
+    authority.configure_trust(client)
+    return server, client
 
 
 @on_both_loops
@@ -121,3 +142,146 @@ async def test_a_peer_that_reads_nothing_is_dropped_and_one_that_reads_slowly_is
             while len(output) < size + 10:
                 output += await reader.read(2**19)
             assert output[: size + 10] == b"\x82\x7f" + size.to_bytes(8, "big") + bytes(size)
+
+
+@pytest.mark.parametrize("debug", [False, True], ids=["", "debug"])
+@on_both_loops
+async def test_messages_come_back_in_order_however_they_are_cut(app: App, security: Any, debug: bool) -> None:
+    asyncio.get_running_loop().set_debug(debug)
+
+    @app.websocket("/ws")
+    async def handler(request: Request, ws: Websocket) -> None:
+        async for message in ws:
+            await ws.send(message)
+
+    messages = [str(number) for number in range(1000)]
+    data = b"".join(text(message) for message in messages)
+    expected = b"".join(bytes((0x81, len(message))) + message.encode() for message in messages)
+    async with asyncio.timeout(10), connected(app, security) as (reader, writer, _):
+        writer.write(HANDSHAKE)
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(data)
+        assert await reader.readexactly(len(expected)) == expected
+        for start in range(0, len(data), 701):
+            writer.write(data[start : start + 701])
+            await asyncio.sleep(0)
+        assert await reader.readexactly(len(expected)) == expected
+
+
+@on_both_loops
+async def test_a_flood_on_one_connection_leaves_the_others_their_turns(app: App, security: Any) -> None:
+    turns_between: list[int] = []
+    answered_in_a_turn: list[int] = []
+    flooding, ticks, answered = True, 0, 0
+
+    @app.websocket("/ws")
+    async def handler(request: Request, ws: Websocket) -> None:
+        nonlocal answered
+        async for message in ws:
+            await ws.send(message)
+            answered += 1
+
+    def tick() -> None:
+        nonlocal ticks, answered
+        ticks += 1
+        answered_in_a_turn.append(answered)
+        answered = 0
+        if flooding:
+            loop.call_soon(tick)
+
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(20), connected(app, security) as (reader, writer, server):
+        options = {} if security is None else {"ssl": security[1], "server_hostname": "localhost"}
+        other_reader, other_writer = await asyncio.open_connection(*server.sockets[0].getsockname(), **options)
+        for each_reader, each_writer in ((reader, writer), (other_reader, other_writer)):
+            each_writer.write(HANDSHAKE)
+            await each_reader.readuntil(b"\r\n\r\n")
+        batch = text("flood") * 3000
+
+        async def flood() -> None:
+            while flooding:
+                writer.write(batch)
+                await writer.drain()
+                await asyncio.sleep(0)
+
+        async def swallow() -> None:
+            while flooding:
+                await reader.read(2**16)
+
+        tasks = [asyncio.ensure_future(flood()), asyncio.ensure_future(swallow())]
+        loop.call_soon(tick)
+        for number in range(20):
+            before = ticks
+            other_writer.write(text(str(number)))
+            size = 2 + len(str(number))
+            assert await other_reader.readexactly(size) == bytes((0x81, size - 2)) + str(number).encode()
+            turns_between.append(ticks - before)
+        flooding = False
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        other_writer.close()
+    # 256 for a read and 256 for what it left over, twice where the loop reads a socket twice in one turn.
+    assert 200 < max(answered_in_a_turn) <= 1024
+    # There and back: turns for writing, TLS, reading and waking on both sides.
+    assert max(turns_between) <= 40, turns_between
+
+
+@on_both_loops
+async def test_a_peer_that_stops_reading_suspends_the_handler_and_gets_everything_later(
+    app: App, security: Any
+) -> None:
+    sent = 0
+    done = asyncio.Event()
+    count, size = 400, 60_000
+
+    @app.websocket("/ws", ping_interval=None)
+    async def handler(request: Request, ws: Websocket) -> None:
+        nonlocal sent
+        async for _ in ws:
+            for number in range(count):
+                await ws.send(number.to_bytes(2, "big") * (size // 2))
+                sent += 1
+            done.set()
+
+    async with asyncio.timeout(20), connected(app, security, limit=2**14) as (reader, writer, _):
+        writer.write(HANDSHAKE)
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(text("go"))
+        before = -1
+        while sent != before or not sent:  # until the buffers of both sides are full
+            before = sent
+            await asyncio.sleep(0.1)
+        assert sent < count
+        assert not done.is_set()
+        for number in range(count):
+            message = await reader.readexactly(size + 4)
+            assert message == b"\x82\x7e" + size.to_bytes(2, "big") + number.to_bytes(2, "big") * (size // 2)
+        await done.wait()
+    assert sent == count
+
+
+@on_both_loops
+async def test_a_close_while_corked_comes_last_and_ends_the_connection(app: App, security: Any) -> None:
+    codes: list[Any] = []
+    ended = asyncio.Event()
+
+    @app.websocket("/ws")
+    async def handler(request: Request, ws: Websocket) -> None:
+        for _ in range(3):
+            await ws.send(await ws.recv())
+        await ws.close(4000, "enough")
+        codes.append(ws.close_code)
+        ended.set()
+
+    async with asyncio.timeout(10), connected(app, security) as (reader, writer, _):
+        writer.write(HANDSHAKE)
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(text("a") + text("b") + text("c") + text("d"))
+        expected = b"\x81\x01a\x81\x01b\x81\x01c\x88\x08\x0f\xa0enough"
+        assert await reader.readexactly(len(expected)) == expected
+        writer.write(b"\x88\x82" + bytes(4) + b"\x0f\xa0")
+        assert await reader.read() == b""
+        writer.close()
+        await ended.wait()
+    assert codes == [4000]

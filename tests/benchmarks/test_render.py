@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from benchmarks.render import by_size, detail, failures, number, one_line, report, table
+from benchmarks.render import by_size, detail, extents, failures, number, one_line, report, table
 from benchmarks.results import CPU, RSS, WIRE, Run
-from benchmarks.scenarios import DEFLATE_ONE, ECHO_ONE, FIXED_RATE, IDLE, KIB, quick
+from benchmarks.scenarios import DEFLATE_ONE, ECHO_ONE, FIXED_RATE, IDLE, KIB, MATRIX_SERVERS, quick
 
 if TYPE_CHECKING:
     from tests.benchmarks.conftest import MadeUpRun
@@ -150,6 +150,16 @@ def test_quick_report_has_the_main_table(made_up_quick: MadeUpRun) -> None:
     for scenario in quick():
         assert f"### {scenario.title[0].upper()}{scenario.title[1:]}" in text
     assert "## Broadcast" not in text
+
+
+def test_report_says_what_was_measured_how_often(made_up: MadeUpRun) -> None:
+    made_up.add(ECHO_ONE.name, "ferrows", 8.0, 8.0, 8.0)
+    made_up.add(ECHO_ONE.name, "aiohttp", 8.0, 8.0)
+    made_up.add("echo-8B-text-1x1", "ferrows", 8.0)
+    found = {row[0]: row[1:] for row in rows(extents(Run(made_up.document)))}
+    assert found["echo"] == ["6", "3", "0.8 s after 0.2 s", "all that have it, 2"]
+    assert found["text on 1"] == ["12", "1", "0.4 s after 0.1 s", ", ".join(MATRIX_SERVERS)]
+    assert found["10,000 idle connections"][0] == "1"
 
 
 def test_plots_are_the_same_for_the_same_run(made_up: MadeUpRun, tmp_path: Path) -> None:

@@ -1,26 +1,33 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import zlib
-from dataclasses import asdict
+from collections.abc import Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
 from benchmarks.payloads import COUNT, SIZE, json_message, write_payloads
 from benchmarks.peers.install import requirements
-from benchmarks.run import GRACE, grouped, loadgen_command, summary, time_limit
+from benchmarks.run import GRACE, Run, grouped, loadgen_command, summary, time_limit, too_few
 from benchmarks.scenarios import (
     BROADCASTS,
+    COMPRESSED,
     CONNECT,
     DEFLATE_ONE,
+    ECHO_1M,
+    ECHO_MANY,
     ECHO_ONE,
     FIXED_RATE,
     FRESH_ONE,
     HTTP,
     IDLE,
     IN_FLIGHT_LIMIT,
+    MAIN,
+    MATRIX_SERVERS,
     Family,
     Scenario,
     estimate,
@@ -28,7 +35,7 @@ from benchmarks.scenarios import (
     quick,
     size_label,
 )
-from benchmarks.servers import SERVERS, Kind, server_named
+from benchmarks.servers import SERVERS, Kind, Server, server_named
 from benchmarks.targets import NATIVE, OURS, TWIN
 
 
@@ -76,7 +83,7 @@ def test_other_commands_have_connections_and_no_message(scenario: Scenario, path
 
 
 def test_scenario_survives_json() -> None:
-    for scenario in full():
+    for scenario in (*full(), replace(ECHO_ONE, servers=("ferrows",))):
         values = json.loads(json.dumps({**asdict(scenario), "family": scenario.family.value}))
         assert Scenario.of(values) == scenario
 
@@ -114,7 +121,52 @@ def test_many_connections_have_time_to_open() -> None:
 def test_only_scenarios_of_one_group_share_a_process() -> None:
     groups = [[scenario.name for scenario in group] for group in grouped(quick())]
     assert [len(group) for group in groups] == [3, 1, 1]
-    assert all(len(list(group)) == 1 for group in grouped(full()))
+
+
+def test_a_process_that_is_shared_is_the_same_for_all_that_share_it() -> None:
+    groups = [list(group) for group in grouped(full())]
+    names = [group[0].group for group in groups if group[0].group]
+    assert len(set(names)) == len(names)  # or a group would be cut in two
+    for group in groups:
+        assert len({(scenario.deflate, scenario.rounds, scenario.servers) for scenario in group}) == 1
+        assert group[0].group or len(group) == 1
+
+
+def test_many_messages_under_way_have_time_to_come_back() -> None:
+    for scenario in full():
+        assert scenario.under_way < 2000 or scenario.seconds >= 3
+
+
+def test_too_few_messages_are_no_measurement() -> None:
+    assert too_few(ECHO_MANY, {"messages": 1600}) is None
+    assert too_few(ECHO_MANY, {"messages": 1599}) == "1,599 messages came back in 1.5 s, of 1,600 under way"
+    assert too_few(FIXED_RATE, {"messages": 0}) is None
+    assert too_few(IDLE, {"messages": 10}) is None
+
+
+def test_full_run_takes_at_most_45_minutes() -> None:
+    assert estimate(full(), SERVERS) <= 45 * 60
+
+
+def test_what_the_aims_are_about_is_measured_in_rounds_that_are_long_enough() -> None:
+    scenarios = {scenario.name: scenario for scenario in full()}
+    targeted = [*MAIN, ECHO_1M, *COMPRESSED, *BROADCASTS, CONNECT, HTTP, FIXED_RATE]
+    for scenario in targeted:
+        assert scenarios[scenario.name].rounds >= 3
+        assert scenarios[scenario.name].seconds >= 0.8
+        assert not scenarios[scenario.name].servers
+    assert scenarios[IDLE.name].rounds >= 3
+
+
+def test_full_run_broadcasts_to_one_to_500() -> None:
+    broadcasts = {(s.connections, s.in_flight) for s in full() if s.family is Family.BROADCAST}
+    assert broadcasts == {(receivers, outstanding) for receivers in (1, 50, 500) for outstanding in (1, 4, 16)}
+
+
+def test_matrix_is_put_to_chosen_servers() -> None:
+    chosen = next(scenario for scenario in full() if scenario.name == "echo-8B-text-1x1")
+    assert [server.name for server in SERVERS if chosen.takes(server)] == list(MATRIX_SERVERS)
+    assert OURS in MATRIX_SERVERS and NATIVE in MATRIX_SERVERS and TWIN not in MATRIX_SERVERS
 
 
 def test_servers_are_asked_for_what_they_have() -> None:
@@ -174,3 +226,27 @@ def test_summary_names_what_there_is() -> None:
     assert summary(result, None) == "7.65 us CPU, 123,457/s, p99 321 us, 2,346 B a connection"
     assert summary({"latency_us": None}, None) == ""
     assert summary(None, "one\ntwo") == "FAILED two"
+
+
+class Counting(Run):
+    """Starts no process and answers from a list whether a measurement worked."""
+
+    def __init__(self, works: list[bool]) -> None:
+        self.works = works
+        self.processes: list[list[str]] = []
+
+    @contextlib.contextmanager
+    def _running(self, server: Server, port: int, *, deflate: bool) -> Iterator[int]:
+        self.processes.append([])
+        yield 1
+
+    def _measure_one(self, number: int, server: Server, scenario: Scenario, port: int, pid: int) -> bool:
+        self.processes[-1].append(scenario.name)
+        return self.works.pop(0)
+
+
+def test_after_a_failure_the_rest_of_a_group_gets_a_fresh_process() -> None:
+    run = Counting([True, False, True])
+    group = [replace(ECHO_ONE, name=name) for name in "abc"]
+    run._measure_group(0, SERVERS[0], group)
+    assert run.processes == [["a", "b"], ["c"]]

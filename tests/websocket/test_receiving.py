@@ -172,6 +172,47 @@ async def test_cancelling_a_handler_that_was_woken_in_the_same_turn_loses_no_mes
     assert await peer.ws.recv() == "kept"
 
 
+async def test_a_handler_that_is_cancelled_inside_its_own_turn_loses_no_message() -> None:
+    peer = Peer()
+    received: list[Any] = []
+
+    async def handler(ws: Websocket) -> None:
+        received.append(await ws.recv())
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        received.append(await ws.recv())  # it is there, so that the task does not suspend and is not cancelled yet
+        await asyncio.sleep(0)
+
+    task = await peer.handle(handler)
+    await peer.feed(text("first") + text("second") + text("third"))
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert received == ["first", "second"]
+    assert await peer.ws.recv() == "third"
+
+
+async def test_a_handler_that_another_one_cancels_in_the_turn_in_which_its_message_comes_loses_nothing() -> None:
+    first, second = Peer(), Peer()
+    victim = await second.handle(lambda ws: ws.recv())  # type: ignore[arg-type, return-value]
+
+    async def handler(ws: Websocket) -> None:
+        await ws.recv()
+        victim.cancel()
+
+    task = await first.handle(handler)
+
+    def read() -> None:
+        first.ws.receive_data(text("go"))
+        second.ws.receive_data(text("kept"))
+
+    first.loop.call_soon(read)
+    await task
+    with pytest.raises(asyncio.CancelledError):
+        await victim
+    assert await second.ws.recv() == "kept"
+
+
 async def test_two_tasks_that_receive_at_once_are_a_server_error() -> None:
     peer = Peer()
     task = await peer.handle(lambda ws: ws.recv())  # type: ignore[arg-type, return-value]

@@ -13,7 +13,7 @@ import pytest
 from ferrows.exceptions import ConnectionClosedError, ConnectionClosedOK, WebsocketClosed
 from ferrows.websocket import State, Websocket
 
-from .harness import Peer, close, echo, frame, text, turns
+from .harness import Peer, close, echo, frame, frames, text, turns
 
 
 @pytest.mark.parametrize(
@@ -204,6 +204,31 @@ async def test_sends_inside_and_outside_a_batch_keep_their_order() -> None:
     await peer.feed(text("go"))
     await task
     assert [payload for _, payload in peer.sent] == [b"before", b"batch", b"after"]
+
+
+async def test_another_task_that_sends_while_a_batch_runs_comes_behind_it() -> None:
+    peer = Peer()
+    tasks: list[asyncio.Task[None]] = []
+
+    async def other(ws: Websocket) -> None:
+        await ws.send("from another task")
+
+    async def handler(ws: Websocket) -> None:
+        async for message in ws:
+            await ws.send(message)
+            if message == "a":
+                tasks.append(asyncio.create_task(other(ws)))
+
+    task = await peer.handle(handler)
+    await peer.feed(text("a") + text("b") + text("c"))
+    await asyncio.gather(*tasks)
+    assert [frames(write) for write in peer.transport.writes] == [
+        [(1, b"a"), (1, b"b"), (1, b"c")],
+        [(1, b"from another task")],
+    ]
+    await peer.feed(text("d") + close())
+    await task
+    assert [payload for _, payload in peer.sent][:-1] == [b"a", b"b", b"c", b"from another task", b"d"]
 
 
 async def test_another_thread_sends_by_call_soon_threadsafe() -> None:

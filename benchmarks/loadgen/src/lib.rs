@@ -16,6 +16,7 @@ pub mod handshake;
 pub mod histogram;
 pub mod link;
 pub mod meter;
+pub mod opening;
 pub mod outbound;
 pub mod payload;
 pub mod poller;

@@ -49,50 +49,6 @@ impl Target {
     pub fn request(&self, random: &mut Random) -> Request {
         Request::new(&self.address.to_string(), &self.path, self.offer.as_deref(), random)
     }
-
-    /// Open a connection and wait for the handshake's answer. The bytes after it are the first of the server's frames.
-    ///
-    /// # Errors
-    /// [`Error::Io`], or [`Error::Peer`] if the server does not agree.
-    pub fn open(&self, random: &mut Random) -> Result<Opened, Error> {
-        let mut stream = self.connect()?;
-        stream.set_read_timeout(Some(PATIENCE)).map_err(Error::io("cannot set a timeout"))?;
-        let request = self.request(random);
-        stream.write_all(request.bytes()).map_err(Error::io("cannot send the handshake"))?;
-        let (mut answer, mut chunk) = (Vec::new(), [0; 4096]);
-        loop {
-            let size = stream.read(&mut chunk).map_err(Error::io("cannot read the handshake's answer"))?;
-            if size == 0 {
-                return Err(Error::Peer("the server closed the connection during the handshake".into()));
-            }
-            answer.extend_from_slice(&chunk[..size]);
-            if let Some((extensions, size)) = request.check(&answer)? {
-                stream.set_nonblocking(true).map_err(Error::io("cannot make a socket non-blocking"))?;
-                return Ok(Opened { stream, extensions, rest: answer.split_off(size) });
-            }
-        }
-    }
-
-    /// Open `count` connections, one after the other, that all agree on the same extensions.
-    ///
-    /// # Errors
-    /// As [`open`](Self::open).
-    pub fn open_all(&self, count: usize) -> Result<(Vec<Opened>, Extensions), Error> {
-        let mut random = Random::new(0);
-        let mut opened = Vec::<Opened>::with_capacity(count);
-        for index in 0..count {
-            let new = self.open(&mut random).map_err(|error| error.on(index))?;
-            if let Some(first) = opened.first()
-                && first.extensions != new.extensions
-            {
-                let what = format!("{:?} was agreed on, {:?} before", new.extensions.header, first.extensions.header);
-                return Err(Error::Peer(what).on(index));
-            }
-            opened.push(new);
-        }
-        let extensions = opened.first().map(|first| first.extensions.clone()).unwrap_or_default();
-        Ok((opened, extensions))
-    }
 }
 
 /// A connection right after its handshake.

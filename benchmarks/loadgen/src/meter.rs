@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::clock::{Clock, nanoseconds};
 use crate::error::Error;
 use crate::histogram::Histogram;
-use crate::process::{self, ProcessTree};
+use crate::process::{self, CpuTime, ProcessTree};
 
 /// Where a run is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,20 +33,33 @@ pub struct Meter {
     bytes_in: u64,
     bytes_out: u64,
     latencies: Histogram,
-    server: Span,
-    own: Span,
+    server: Span<CpuTime>,
+    own: Span<u64>,
 }
 
 /// CPU time at the beginning and at the end.
-#[derive(Clone, Copy, Debug, Default)]
-struct Span {
-    before: Option<u64>,
-    after: Option<u64>,
+#[derive(Clone, Copy, Debug)]
+struct Span<T> {
+    before: Option<T>,
+    after: Option<T>,
 }
 
-impl Span {
-    fn length(self) -> Option<u64> {
-        self.after?.checked_sub(self.before?)
+impl<T> Default for Span<T> {
+    fn default() -> Self {
+        Self { before: None, after: None }
+    }
+}
+
+impl Span<CpuTime> {
+    fn microseconds(&self) -> Option<f64> {
+        self.after.as_ref()?.since(self.before.as_ref()?)
+    }
+}
+
+impl Span<u64> {
+    #[allow(clippy::cast_precision_loss)]
+    fn microseconds(&self) -> Option<f64> {
+        Some(self.after?.checked_sub(self.before?)? as f64 / 1e3)
     }
 }
 
@@ -143,8 +156,7 @@ impl Meter {
         let seconds = (self.end - self.start) as f64 / 1e9;
         let messages = self.messages as f64;
         let each = |microseconds: f64| (self.messages != 0).then(|| microseconds / messages);
-        let server = self.server.length().map(|microseconds| microseconds as f64);
-        let own = self.own.length().map(|nanoseconds| nanoseconds as f64 / 1e3);
+        let (server, own) = (self.server.microseconds(), self.own.microseconds());
         report.insert("messages".into(), json!(self.messages));
         report.insert("seconds".into(), json!(seconds));
         report.insert("messages_per_second".into(), json!(messages / seconds));
@@ -160,8 +172,8 @@ impl Meter {
         report.insert("load_generator".into(), load_generator);
     }
 
-    fn cpu(&self) -> Result<Option<u64>, Error> {
-        self.tree.map(|tree| tree.cpu_microseconds()).transpose()
+    fn cpu(&self) -> Result<Option<CpuTime>, Error> {
+        self.tree.map(|tree| tree.cpu_time()).transpose()
     }
 }
 

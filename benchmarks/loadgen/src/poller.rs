@@ -65,6 +65,14 @@ impl Poller {
             .map_err(|error| Error::Io("cannot change a socket of epoll", error.into()))
     }
 
+    /// Wait for a socket no more.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn remove(&self, socket: impl AsFd) -> Result<(), Error> {
+        epoll::delete(&self.epoll, socket).map_err(|error| Error::Io("cannot remove a socket from epoll", error.into()))
+    }
+
     /// Wait for so many nanoseconds at the most, without an end if `None`; put into `ready` what is ready.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! What the processes of the server use, from `/proc`.
 
+use std::collections::BTreeMap;
 use std::fs;
 
 use crate::error::Error;
@@ -22,14 +23,20 @@ impl ProcessTree {
         }
     }
 
-    /// CPU time that the tree has used, in microseconds: user and system time of all threads, and of the children that
-    /// ended and were waited for. The kernel tells it in ticks, of 10 ms as a rule.
+    /// CPU time that the tree has used until now; what counts is the difference of two of them.
     ///
     /// # Errors
     /// [`Error::Peer`] if the root has ended.
-    pub fn cpu_microseconds(&self) -> Result<u64, Error> {
-        let ticks: u64 = self.processes()?.iter().filter_map(|pid| stat(*pid)).map(|stat| stat.ticks).sum();
-        Ok(ticks * 1_000_000 / rustix::param::clock_ticks_per_second())
+    pub fn cpu_time(&self) -> Result<CpuTime, Error> {
+        let (mut ticks, mut threads) = (0, Some(BTreeMap::new()));
+        for pid in self.processes()? {
+            ticks += stat(pid).map_or(0, |stat| stat.ticks);
+            threads = threads.and_then(|mut all: BTreeMap<_, _>| {
+                all.extend(thread_times(pid)?);
+                Some(all)
+            });
+        }
+        Ok(CpuTime { microseconds: ticks * 1_000_000 / rustix::param::clock_ticks_per_second(), threads })
     }
 
     /// Resident memory of the tree in bytes. What processes share is counted in each.
@@ -69,9 +76,48 @@ impl ProcessTree {
     }
 }
 
+/// CPU time of a tree, user and system time of all threads, told in two ways.
+#[derive(Clone, Debug)]
+pub struct CpuTime {
+    /// From `/proc/<pid>/stat`: what ended threads and children that were waited for used is in it, but it is told in
+    /// ticks, of 10 ms as a rule.
+    microseconds: u64,
+    /// From `/proc/<pid>/task/<tid>/schedstat`: nanoseconds of each thread; `None` if the kernel does not tell.
+    threads: Option<BTreeMap<u32, u64>>,
+}
+
+impl CpuTime {
+    /// Microseconds from `before` until this: exact if the threads that there were are still there.
+    #[allow(clippy::cast_precision_loss)]
+    pub fn since(&self, before: &Self) -> Option<f64> {
+        if let (Some(now), Some(then)) = (&self.threads, &before.threads)
+            && then.keys().all(|thread| now.contains_key(thread))
+        {
+            let nanoseconds = now.values().sum::<u64>().checked_sub(then.values().sum())?;
+            return Some(nanoseconds as f64 / 1e3);
+        }
+        self.microseconds.checked_sub(before.microseconds).map(|microseconds| microseconds as f64)
+    }
+}
+
 /// CPU time of this process in nanoseconds; `None` if the kernel does not tell. It has one thread only.
 pub fn own_cpu_nanoseconds() -> Option<u64> {
-    fs::read_to_string("/proc/self/schedstat").ok()?.split(' ').next()?.parse().ok()
+    parse_schedstat(&fs::read_to_string("/proc/self/schedstat").ok()?)
+}
+
+/// The threads of a process with their CPU time in nanoseconds; `None` if the kernel does not tell it.
+fn thread_times(pid: u32) -> Option<Vec<(u32, u64)>> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten();
+    let time = |thread: fs::DirEntry| {
+        let id = thread.file_name().to_str()?.parse().ok()?;
+        Some((id, parse_schedstat(&fs::read_to_string(thread.path().join("schedstat")).ok()?)?))
+    };
+    threads.map(time).collect()
+}
+
+/// The first of three numbers: the time on a processor.
+fn parse_schedstat(text: &str) -> Option<u64> {
+    text.split_ascii_whitespace().next()?.parse().ok()
 }
 
 /// Children that the threads of a process have.
@@ -134,6 +180,7 @@ fn parse_smaps(text: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::{Read, Write};
     use std::process::{Command, Stdio};
 
     #[test]
@@ -160,7 +207,49 @@ mod tests {
         child.wait().expect("it is our child");
         assert_eq!(with_child.expect("it runs"), alone + 1);
         assert!(tree.rss_bytes().expect("it runs") > 100 * 1024);
-        assert!(tree.cpu_microseconds().is_ok());
+    }
+
+    #[test]
+    fn work_is_told_more_exactly_than_in_ticks() {
+        let mut shell = Command::new("sh")
+            .args(["-c", "read go; i=0; while [ $i -lt 3000 ]; do i=$((i+1)); done; echo done; read end"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("sh exists");
+        let tree = ProcessTree::new(shell.id()).expect("it runs");
+        let before = tree.cpu_time().expect("it runs");
+        let (mut to, mut from) = (shell.stdin.take().expect("piped"), shell.stdout.take().expect("piped"));
+        to.write_all(b"go\n").expect("it reads");
+        from.read_exact(&mut [0; 5]).expect("it says so");
+        // The kernel adds up what a thread used when it leaves the processor, at the latest with its next tick.
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        let spent = tree.cpu_time().expect("it waits").since(&before).expect("time does not run back");
+        drop(to);
+        shell.wait().expect("it is our child");
+        if before.threads.is_some() {
+            assert!(spent > 0.0 && spent % 10_000.0 != 0.0, "{spent} us");
+        }
+    }
+
+    #[test]
+    fn ticks_count_where_a_thread_has_ended() {
+        let time = |microseconds, threads: &[(u32, u64)]| CpuTime {
+            microseconds,
+            threads: Some(threads.iter().copied().collect()),
+        };
+        let before = time(10_000, &[(1, 5_000_000), (2, 1_000_000)]);
+        assert_eq!(time(20_000, &[(1, 5_500_500), (2, 1_000_000), (3, 7_000)]).since(&before), Some(507.5));
+        assert_eq!(time(20_000, &[(1, 5_500_500)]).since(&before), Some(10_000.0));
+        let unknown = CpuTime { microseconds: 30_000, threads: None };
+        assert_eq!(unknown.since(&before), Some(20_000.0));
+        assert_eq!(before.since(&unknown), None);
+    }
+
+    #[test]
+    fn a_schedstat_line_begins_with_the_time() {
+        assert_eq!(parse_schedstat("1234567 89 10\n"), Some(1_234_567));
+        assert_eq!(parse_schedstat(""), None);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::histogram::Histogram;
 use crate::link::{self, Link, READ_SIZE};
 use crate::meter::latencies;
 use crate::poller::Poller;
-use crate::process::ProcessTree;
+use crate::process::{CpuTime, ProcessTree};
 use crate::report::{self, Memory};
 
 /// Connections that are opened, used and closed before, so that what a server does once is not counted.
@@ -38,8 +38,8 @@ pub(super) fn run(arguments: &Arguments, tree: Option<ProcessTree>) -> Result<Ma
     link::close_all(first, &idle.expected)?;
     thread::sleep(arguments.warm_up);
 
-    let cpu = || tree.map(|tree| tree.cpu_microseconds()).transpose();
-    let microseconds = |before: Option<u64>, after: Option<u64>| Some(after?.checked_sub(before?)? as f64);
+    let cpu = || tree.map(|tree| tree.cpu_time()).transpose();
+    let microseconds = |before: &Option<CpuTime>, after: &Option<CpuTime>| after.as_ref()?.since(before.as_ref()?);
     let memory = Memory::new(tree)?;
     let (cpu_before, start) = (cpu()?, idle.clock.now());
     let (opened, _) = arguments.target.open_all(count)?;
@@ -61,9 +61,9 @@ pub(super) fn run(arguments: &Arguments, tree: Option<ProcessTree>) -> Result<Ma
     report.insert("messages_per_second".into(), json!(count as f64 / (echoing as f64 / 1e9)));
     report.insert("latency_us".into(), latencies(&idle.latencies));
     let each = |microseconds: f64| microseconds / count as f64;
-    report.insert("cpu_us_per_message".into(), json!(microseconds(cpu_idle, cpu_echoed).map(each)));
-    report.insert("cpu_us_per_connection".into(), json!(microseconds(cpu_before, cpu_opened).map(each)));
-    let idling = microseconds(cpu_opened, cpu_idle).map(|spent| spent / arguments.length.as_secs_f64());
+    report.insert("cpu_us_per_message".into(), json!(microseconds(&cpu_idle, &cpu_echoed).map(each)));
+    report.insert("cpu_us_per_connection".into(), json!(microseconds(&cpu_before, &cpu_opened).map(each)));
+    let idling = microseconds(&cpu_opened, &cpu_idle).map(|spent| spent / arguments.length.as_secs_f64());
     report.insert("idle_cpu_us_per_second".into(), json!(idling));
     report.insert("connections_per_second".into(), json!(count as f64 / (opening as f64 / 1e9)));
     report.insert("rss_bytes".into(), rss);
