@@ -143,7 +143,7 @@ impl MessageStream {
 
     // ---- from the transport ----
 
-    fn receive_data(slf: &Bound<'_, Self>, data: &Bound<'_, PyAny>) -> PyResult<()> {
+    pub(crate) fn receive_data(slf: &Bound<'_, Self>, data: &Bound<'_, PyAny>) -> PyResult<()> {
         let mut pongs = Vec::new();
         let parsed = convert::with_bytes(data, |data| {
             let this = &mut *slf.borrow_mut();
@@ -197,22 +197,21 @@ impl MessageStream {
         slf
     }
 
-    fn __anext__(slf: Bound<'_, Self>) -> Receive {
-        Receive::new(slf.unbind(), Mode::Iteration)
+    fn __anext__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, Receive>> {
+        Receive::start(slf, Mode::Iteration)
     }
 
     #[pyo3(signature = (timeout=None))]
-    fn recv(slf: Bound<'_, Self>, timeout: Option<Bound<'_, PyAny>>) -> PyResult<Py<PyAny>> {
-        let py = slf.py();
+    fn recv<'py>(slf: &Bound<'py, Self>, timeout: Option<Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyAny>> {
         match timeout {
-            None => Ok(Py::new(py, Receive::new(slf.unbind(), Mode::Message))?.into_any()),
-            Some(timeout) => Ok(slf.call_method1(intern!(py, "_recv_within"), (timeout,))?.unbind()),
+            None => Ok(Receive::start(slf, Mode::Message)?.into_any()),
+            Some(timeout) => slf.call_method1(intern!(slf.py(), "_recv_within"), (timeout,)),
         }
     }
 
     /// One step of `recv_streaming()`.
-    fn recv_fragment(slf: Bound<'_, Self>) -> Receive {
-        Receive::new(slf.unbind(), Mode::Fragment)
+    fn recv_fragment<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, Receive>> {
+        Receive::start(slf, Mode::Fragment)
     }
 
     /// Up to `limit` whole messages that have arrived, without waiting.
@@ -234,14 +233,11 @@ impl MessageStream {
         compress: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Py<PyAny>> {
         let py = slf.py();
-        // The payload is looked at before the stream is borrowed: a text that is none raises, and raising may run code.
         if encoding.is_none()
             && compress.is_none()
-            && let Some(payload) = plain_payload(data)
-            && slf.borrow_mut().send_now(payload)
+            && let Some(sent) = Self::send_plain(slf, data)?
         {
-            Self::leave_or_wait(slf)?;
-            return Sent::instance(py);
+            return Ok(sent);
         }
         // Everything that may wait, fail or take another form than str or bytes.
         let options = PyDict::new(py);
@@ -408,9 +404,26 @@ impl MessageStream {
     }
 
     pub fn stop_waiting(&mut self, receive: &Bound<'_, Receive>) {
-        if self.waiter.as_ref().is_some_and(|waiter| waiter.is(receive)) {
-            self.waiter = None;
+        if let Some(waiter) = self.waiter.take_if(|waiter| waiter.is(receive)) {
+            waiter.drop_ref(receive.py());
         }
+    }
+
+    /// Send exactly str or bytes with nothing in the way; None where it is not that.
+    pub fn send_plain(slf: &Bound<'_, Self>, data: &Bound<'_, PyAny>) -> PyResult<Option<Py<PyAny>>> {
+        // The payload is looked at before the stream is borrowed: a text that is none raises, and raising may run code.
+        let Some(payload) = plain_payload(data) else { return Ok(None) };
+        let due = {
+            let mut this = slf.borrow_mut();
+            if !this.send_now(payload) {
+                return Ok(None);
+            }
+            this.turn == Turn::Idle || this.core.pending_output() > CORK_LIMIT
+        };
+        if due {
+            Self::leave_or_wait(slf)?;
+        }
+        Sent::instance(slf.py()).map(Some)
     }
 
     /// Take the next item for a receive of this mode.
@@ -657,10 +670,10 @@ impl MessageStream {
             if std::mem::replace(&mut this.turn_scheduled, true) {
                 return Ok(());
             }
-            this.event_loop.clone_ref(py)
+            this.event_loop.bind(py).clone()
         };
         let run = slf.getattr(intern!(py, "run_scheduled_turn"))?;
-        event_loop.call_method1(py, intern!(py, "call_soon"), (run,))?;
+        event_loop.call_method1(intern!(py, "call_soon"), (run,))?;
         Ok(())
     }
 
@@ -692,9 +705,9 @@ impl MessageStream {
             let output = PyBytes::new(py, this.core.output());
             this.core.clear_output();
             let Some(transport) = &this.transport else { return Ok(()) };
-            (transport.clone_ref(py), output)
+            (transport.bind(py).clone(), output)
         };
-        transport.call_method1(py, intern!(py, "write"), (output,))?;
+        transport.call_method1(intern!(py, "write"), (output,))?;
         Ok(())
     }
 
@@ -708,7 +721,7 @@ impl MessageStream {
             let full = !this.stalled && (count >= this.max_queue || bytes >= this.max_queued_bytes);
             let low = this.stalled || (count <= this.max_queue / 2 && bytes <= this.max_queued_bytes / 2);
             let pause = this.frames_paused || full || (this.read_paused && !low);
-            let Some(transport) = this.transport.as_ref().map(|transport| transport.clone_ref(py)) else {
+            let Some(transport) = this.transport.as_ref().map(|transport| transport.bind(py).clone()) else {
                 return Ok(());
             };
             // To see the peer's Close, and its FIN after that, we read on whatever waits.
@@ -719,7 +732,7 @@ impl MessageStream {
             (transport, pause)
         };
         let name = if pause { intern!(py, "pause_reading") } else { intern!(py, "resume_reading") };
-        transport.call_method0(py, name)?;
+        transport.call_method0(name)?;
         Ok(())
     }
 }
