@@ -1,5 +1,6 @@
 //! The extension module `ferrows._core`: a thin layer of pyo3 over `ferrows-core`.
 
+mod batch;
 mod connection;
 mod convert;
 mod inbox;

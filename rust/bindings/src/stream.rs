@@ -2,11 +2,13 @@
 //! waits for it, and the cork that gathers what is sent meanwhile into one write.
 //!
 //! A *turn* is one run over what has arrived: the waiting task is woken in place, works messages off until it waits for
-//! something else or the turn's share is used up, and what it sent leaves as one write.
+//! something else or the turn's share is used up, and what it sent leaves as one write. What it sent on other
+//! connections does so too: they are in the turn's batch.
 //!
 //! Python code is never called while the stream is borrowed: a handler that runs inside `receive_data` may call
 //! anything on its own connection.
 
+use crate::batch::Batch;
 use crate::convert;
 use crate::inbox::{Inbox, Item, split};
 use crate::receive::{Mode, Receive, Sent, Woken};
@@ -64,6 +66,8 @@ pub struct MessageStream {
     turn: Turn,
     turn_left: u32,
     turn_scheduled: bool,
+    /// In the batch of another connection's turn, which will flush.
+    batched: bool,
     /// The core hands the next message over in fragments, and the last of them was not taken yet.
     fragments_asked: bool,
     /// A `recv_streaming()` has taken the first of them.
@@ -122,6 +126,7 @@ impl MessageStream {
             turn: Turn::Idle,
             turn_left: 0,
             turn_scheduled: false,
+            batched: false,
             fragments_asked: false,
             streaming: false,
             stalled: false,
@@ -418,7 +423,7 @@ impl MessageStream {
             if !this.send_now(payload) {
                 return Ok(None);
             }
-            this.turn == Turn::Idle || this.core.pending_output() > CORK_LIMIT
+            (this.turn == Turn::Idle && !this.batched) || this.core.pending_output() > CORK_LIMIT
         };
         if due {
             Self::leave_or_wait(slf)?;
@@ -598,17 +603,27 @@ impl MessageStream {
 
     /// Outside a turn, what was written leaves now; inside, at the turn's end or when it grows large.
     fn leave_or_wait(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let (turn, pending) = {
+        let (waits, pending) = {
             let this = slf.borrow();
-            (this.turn, this.core.pending_output())
+            (this.turn != Turn::Idle || this.batched, this.core.pending_output())
         };
-        if turn == Turn::Idle {
-            Self::settle(slf)
-        } else if pending > CORK_LIMIT {
-            Self::flush(slf, true)
-        } else {
-            Ok(())
+        if !waits {
+            if !Batch::add(slf) {
+                return Self::settle(slf);
+            }
+            slf.borrow_mut().batched = true;
         }
+        if pending > CORK_LIMIT { Self::flush(slf, true) } else { Ok(()) }
+    }
+
+    /// The batch ends that this stream is in.
+    pub fn leave_batch(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let idle = {
+            let mut this = slf.borrow_mut();
+            this.batched = false;
+            this.turn == Turn::Idle
+        };
+        if idle { Self::settle(slf) } else { Self::flush(slf, true) }
     }
 
     /// Wake the waiting task in place as long as there is something for it, then let all that was written leave.
@@ -622,6 +637,7 @@ impl MessageStream {
             this.turn = Turn::Running;
             this.turn_left = TURN_MESSAGES;
         }
+        let batch = Batch::open(slf.py());
         let woken = Self::wake_while_due(slf);
         let scheduled = matches!(woken, Ok(Woken::Later));
         let more = {
@@ -631,7 +647,7 @@ impl MessageStream {
             scheduled || this.is_wake_due(slf.py())
         };
         let settled = if more { Self::leave_the_rest(slf) } else { Self::settle(slf) };
-        woken.and(settled)
+        woken.and(settled).and(batch.map_or(Ok(()), Batch::end))
     }
 
     /// This turn's share is used up: what was written leaves, what waits comes in the next turn of the loop.
