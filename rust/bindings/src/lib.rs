@@ -4,6 +4,7 @@ mod batch;
 mod connection;
 mod convert;
 mod inbox;
+mod queue;
 mod receive;
 mod slots;
 mod stream;

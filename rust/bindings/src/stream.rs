@@ -11,17 +11,17 @@
 use crate::batch::Batch;
 use crate::convert;
 use crate::inbox::{Inbox, Item, split};
+use crate::queue::Queue;
 use crate::receive::{Mode, Receive, Sent, Woken};
 use ferrows_core::{Connection, Error, Kind, Role, State};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString};
-use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Messages that one connection may work off before other connections get their turn.
-const TURN_MESSAGES: u32 = 256;
+const TURN_MESSAGES: u16 = 256;
 
 /// Corked output beyond this many bytes leaves at once, so that the transport's limits are felt.
 const CORK_LIMIT: usize = 64 * 1024;
@@ -53,18 +53,31 @@ enum Turn {
     Deferred,
 }
 
+/// A limit of the queue. What is beyond 32 bits is none.
+#[derive(Clone, Copy)]
+struct Limit(u32);
+
+impl Limit {
+    fn new(limit: Option<usize>) -> Self {
+        Self(limit.and_then(|limit| u32::try_from(limit).ok()).unwrap_or(u32::MAX))
+    }
+
+    fn get(self) -> usize {
+        if self.0 == u32::MAX { usize::MAX } else { self.0 as usize }
+    }
+}
+
 /// The hot half of a `Websocket`, which is its Python subclass and provides the methods with a leading underscore.
 #[pyclass(subclass, weakref, module = "ferrows._core")]
 #[allow(clippy::struct_excessive_bools, reason = "each is one independent fact of a state that has no fewer")]
 pub struct MessageStream {
     core: Connection,
-    queue: VecDeque<Item>,
-    queued_bytes: usize,
+    queue: Queue,
     waiter: Option<Py<Receive>>,
     event_loop: Py<PyAny>,
     transport: Option<Py<PyAny>>,
     turn: Turn,
-    turn_left: u32,
+    turn_left: u16,
     turn_scheduled: bool,
     /// In the batch of another connection's turn, which will flush.
     batched: bool,
@@ -82,8 +95,8 @@ pub struct MessageStream {
     heard: bool,
     /// The state that `_state_changed()` was last called for.
     reported: (State, bool, bool),
-    max_queue: usize,
-    max_queued_bytes: usize,
+    max_queue: Limit,
+    max_queued_bytes: Limit,
     /// Senders wait, for their turn or for the end of a fragmented message: a new one has to queue up behind them.
     #[pyo3(get, set)]
     send_queued: bool,
@@ -118,8 +131,7 @@ impl MessageStream {
         let role = if client { Role::Client } else { Role::Server };
         Ok(Self {
             core: Connection::new(convert::config(role, max_size, deflate)?),
-            queue: VecDeque::new(),
-            queued_bytes: 0,
+            queue: Queue::default(),
             waiter: None,
             event_loop: r#loop,
             transport,
@@ -136,8 +148,8 @@ impl MessageStream {
             frames_paused: false,
             heard: false,
             reported: (State::Open, false, false),
-            max_queue: max_queue.filter(|&limit| limit > 0).unwrap_or(usize::MAX),
-            max_queued_bytes: max_size.and_then(|size| usize::try_from(size).ok()).unwrap_or(usize::MAX),
+            max_queue: Limit::new(max_queue.filter(|&limit| limit > 0)),
+            max_queued_bytes: Limit::new(max_size.and_then(|size| usize::try_from(size).ok())),
             send_queued: false,
             messages_received: 0,
             bytes_received: 0,
@@ -443,7 +455,7 @@ impl MessageStream {
                 this.prepare_fragments(slf.py())?;
             }
             let item = this.pop(slf.py(), mode)?;
-            this.turn_left = this.turn_left.saturating_sub(u32::from(item.is_some()));
+            this.turn_left = this.turn_left.saturating_sub(u16::from(item.is_some()));
             let turn_due = item.is_some() && this.turn == Turn::Idle && !this.queue.is_empty();
             if turn_due {
                 this.turn = Turn::Deferred;
@@ -472,22 +484,25 @@ impl MessageStream {
         work: impl FnOnce(&mut Connection, &mut Inbox<'_, '_>),
     ) -> Result<(), String> {
         let Self {
-            core,
-            queue,
+            core, queue, messages_received, bytes_received, max_queue, max_queued_bytes, stalled, dropping, ..
+        } = self;
+        // Once our Close is out we read on for the peer's alone, and keep no more than what the limits allow.
+        let limits = core.close_sent().is_some().then_some((max_queue.get(), max_queued_bytes.get()));
+        let (items, queued_bytes) = queue.open();
+        let mut inbox = Inbox {
+            py,
+            queue: items,
             queued_bytes,
             messages_received,
             bytes_received,
-            max_queue,
-            max_queued_bytes,
             stalled,
             dropping,
-            ..
-        } = self;
-        // Once our Close is out we read on for the peer's alone, and keep no more than what the limits allow.
-        let limits = core.close_sent().is_some().then_some((*max_queue, *max_queued_bytes));
-        let mut inbox =
-            Inbox { py, queue, queued_bytes, messages_received, bytes_received, stalled, dropping, pongs, limits };
-        catch_unwind(AssertUnwindSafe(|| work(core, &mut inbox))).map_err(|panic| {
+            pongs,
+            limits,
+        };
+        let worked = catch_unwind(AssertUnwindSafe(|| work(core, &mut inbox)));
+        queue.give_back();
+        worked.map_err(|panic| {
             let text = panic.downcast_ref::<&str>().map(ToString::to_string);
             text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "unknown panic".to_owned())
         })
@@ -502,10 +517,8 @@ impl MessageStream {
                 let _ = self.parse(py, &mut Vec::new(), |core, inbox| core.begin_streaming(inbox));
             }
             Some(Item::Message { ends, .. }) if !ends.is_empty() => {
-                if let Some(Item::Message { data, ends, size }) = self.queue.pop_front() {
-                    self.queued_bytes -= size;
+                if let Some(Item::Message { data, ends, .. }) = self.queue.pop_front() {
                     for item in split(py, &data, &ends)?.into_iter().rev() {
-                        self.queued_bytes += item.size();
                         self.queue.push_front(item);
                     }
                     self.fragments_asked = true;
@@ -519,7 +532,6 @@ impl MessageStream {
     fn pop(&mut self, py: Python<'_>, mode: Mode) -> PyResult<Option<Item>> {
         loop {
             let Some(item) = self.queue.pop_front() else { return Ok(None) };
-            self.queued_bytes -= item.size();
             let Item::Fragment { fin, .. } = item else { return Ok(Some(item)) };
             if mode == Mode::Fragment || self.streaming {
                 self.streaming = !fin;
@@ -536,7 +548,6 @@ impl MessageStream {
                 self.fragments_asked = false;
                 return Ok(Some(joined));
             }
-            self.queued_bytes += joined.size();
             self.queue.push_front(joined);
             self.stalled = true;
             return Ok(None);
@@ -561,9 +572,6 @@ impl MessageStream {
                 return Ok(Item::Message { data, size, ends: Box::default() });
             }
             next = self.queue.pop_front();
-            if let Some(item) = &next {
-                self.queued_bytes -= item.size();
-            }
         }
         let (data, size) = (convert::payload_object(py, kind, &payload)?, payload.len());
         Ok(Item::Fragment { data, size, fin: false })
@@ -732,10 +740,11 @@ impl MessageStream {
         let py = slf.py();
         let (transport, pause) = {
             let mut this = slf.borrow_mut();
-            let (count, bytes) = (this.queue.len(), this.queued_bytes);
+            let (count, bytes) = (this.queue.len(), this.queue.bytes());
+            let (max_count, max_bytes) = (this.max_queue.get(), this.max_queued_bytes.get());
             // The beginning of a message that is owed whole is of no use without its end, however long.
-            let full = !this.stalled && (count >= this.max_queue || bytes >= this.max_queued_bytes);
-            let low = this.stalled || (count <= this.max_queue / 2 && bytes <= this.max_queued_bytes / 2);
+            let full = !this.stalled && (count >= max_count || bytes >= max_bytes);
+            let low = this.stalled || (count <= max_count / 2 && bytes <= max_bytes / 2);
             let pause = this.frames_paused || full || (this.read_paused && !low);
             let Some(transport) = this.transport.as_ref().map(|transport| transport.bind(py).clone()) else {
                 return Ok(());
