@@ -68,20 +68,26 @@ class Websocket(MessageStream):
 
     __slots__ = (
         "__dict__",
-        "_close_deadlines",
-        "_closed_first",
-        "_fragmenting",
-        "_lost",
         "_pings",
-        "_senders",
-        "_unsent",
-        "_writable",
         "close_timeout",
         "latency",
         "ping_interval",
         "ping_timeout",
         "subprotocol",
     )
+
+    # What most connections never need, or only at their end, takes no room until it is set.
+    # Those that wait for their turn to send, the first that came first.
+    _senders: deque[asyncio.Future[None]] | None = None
+    # A message is being sent in fragments; no other may begin.
+    _fragmenting = False
+    # Resolved when the peer reads again; for what may come between the fragments of a message.
+    _writable: asyncio.Future[None] | None = None
+    _lost: asyncio.Future[None] | None = None
+    _close_deadlines: Deadlines | None = None
+    _closed_first = False
+    # Bytes that waited for the peer when the closing timer was armed.
+    _unsent = 0
 
     def __init__(
         self,
@@ -106,17 +112,6 @@ class Websocket(MessageStream):
         self.latency: float = 0.0
         """Round-trip time of the last answered ping in seconds; 0 before the first."""
         self._pings: dict[bytes, tuple[asyncio.Future[float], float]] | None = None
-        # Those that wait for their turn to send, the first that came first.
-        self._senders: deque[asyncio.Future[None]] | None = None
-        # A message is being sent in fragments; no other may begin.
-        self._fragmenting = False
-        # Resolved when the peer reads again; for what may come between the fragments of a message.
-        self._writable: asyncio.Future[None] | None = None
-        self._lost: asyncio.Future[None] | None = None
-        self._close_deadlines: Deadlines | None = None
-        self._closed_first = False
-        # Bytes that waited for the peer when the closing timer was armed.
-        self._unsent = 0
 
     def __repr__(self) -> str:
         return f"<Websocket {self.server_state.name.lower()} at {id(self):#x}>"

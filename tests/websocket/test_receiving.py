@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import itertools
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -643,3 +644,42 @@ async def test_the_future_protocol_of_a_suspended_receive() -> None:
     with pytest.raises(StopIteration) as caught:
         receive.send(None)
     assert caught.value.value == "a"
+
+
+async def test_a_subclass_has_its_own_iteration_and_its_own_send() -> None:
+    class Loud(Websocket):
+        async def __anext__(self) -> Any:
+            return str(await super().__anext__()).upper()
+
+        async def send(self, data: Any, *arguments: Any, **options: Any) -> None:
+            await super().send(data + "!", *arguments, **options)
+
+    class Fixed(Websocket):
+        def __aiter__(self) -> Any:
+            return _twice("fixed")
+
+    peer = Peer()
+    for kind, expected in ((Loud, [(1, b"A!"), (1, b"B!")]), (Fixed, [(1, b"fixed"), (1, b"fixed")])):
+        peer.transport.writes.clear()
+        peer.ws = kind(peer.loop, peer.transport)
+        task = await peer.handle(echo)
+        await peer.feed(text("a") + text("b"))
+        assert peer.sent == expected
+        task.cancel()
+        await turns()
+
+
+async def test_a_receive_that_is_kept_is_not_used_again() -> None:
+    peer = Peer()
+    await peer.feed(text("a") + text("b") + text("c"))
+    first = peer.ws.recv()
+    assert await first == "a"
+    assert await peer.ws.recv() == "b"
+    with pytest.raises(RuntimeError, match="twice"):
+        await first
+    assert await anext(peer.ws) == "c"
+
+
+async def _twice(message: str) -> AsyncIterator[str]:
+    yield message
+    yield message

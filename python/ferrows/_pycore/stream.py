@@ -2,7 +2,8 @@
 
 A connection, the queue of what arrived, the one task that waits for it, and the cork that gathers what is sent
 meanwhile into one write. A *turn* is one run over what has arrived: the waiting task is woken in place, works messages
-off until it waits for something else or the turn's share is used up, and what it sent leaves as one write.
+off until it waits for something else or the turn's share is used up, and what it sent leaves as one write. What it sent
+on other connections does so too: they are in the turn's batch.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections import deque
 from collections.abc import Awaitable, Coroutine
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from . import batch
 from .connection import CLOSED, OPEN
 from .inbox import Fragment, Inbox, Item, Message, payload_size
 from .receive import Mode, Receive, Sent
@@ -47,6 +49,7 @@ class MessageStream:
 
     __slots__ = (
         "__weakref__",
+        "_batched",
         "_closing",
         "_core",
         "_dropping",
@@ -93,6 +96,7 @@ class MessageStream:
     _turn: _Turn
     _turn_left: int
     _turn_scheduled: bool
+    _batched: bool  # in the batch of another connection's turn, which will flush
     _fragments_asked: bool  # the core hands the next message over in fragments, the last of them not taken yet
     streaming: bool  # a recv_streaming() has taken the first of them
     _stalled: bool  # what waits is the beginning of a message that only its end makes deliverable
@@ -137,6 +141,7 @@ class MessageStream:
         self._turn = _Turn.IDLE
         self._turn_left = 0
         self._turn_scheduled = False
+        self._batched = False
         self._fragments_asked = False
         self.streaming = False
         self._stalled = False
@@ -414,6 +419,14 @@ class MessageStream:
             return
         self._turn = _Turn.RUNNING
         self._turn_left = TURN_MESSAGES
+        owner = batch.open_batch()
+        try:
+            self._wake_while_due()
+        finally:
+            if owner:
+                batch.end()
+
+    def _wake_while_due(self) -> None:
         ran = True
         try:
             while ran and self._turn_left and self._wake_due() and self.waiter is not None:
@@ -466,9 +479,20 @@ class MessageStream:
 
     def _leave_or_wait(self) -> None:
         """Outside a turn, what was written leaves now; inside, at the turn's end or when it grows large."""
+        if self._turn is _Turn.IDLE and not self._batched:
+            if not batch.add(self):
+                self._settle()
+                return
+            self._batched = True
+        if self._core.pending_output() > CORK_LIMIT:
+            self._flush(before_close=True)
+
+    def leave_batch(self) -> None:
+        """Let what was written leave; the batch ends that this stream is in."""
+        self._batched = False
         if self._turn is _Turn.IDLE:
             self._settle()
-        elif self._core.pending_output() > CORK_LIMIT:
+        else:
             self._flush(before_close=True)
 
     def _settle(self) -> None:

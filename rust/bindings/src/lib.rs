@@ -1,9 +1,11 @@
 //! The extension module `ferrows._core`: a thin layer of pyo3 over `ferrows-core`.
 
+mod batch;
 mod connection;
 mod convert;
 mod head;
 mod inbox;
+mod queue;
 mod receive;
 mod slots;
 mod stream;
@@ -26,7 +28,7 @@ mod _core {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
-        crate::slots::install(module.py());
+        crate::slots::install(module.py())?;
         module.add("OPEN", ferrows_core::State::Open as u8)?;
         module.add("CLOSING", ferrows_core::State::Closing as u8)?;
         module.add("CLOSED", ferrows_core::State::Closed as u8)

@@ -8,11 +8,14 @@ use crate::slots::in_context;
 use crate::stream::{MessageStream, Taken};
 use pyo3::exceptions::asyncio::CancelledError;
 use pyo3::exceptions::{PyBaseException, PyRuntimeError, PyStopIteration};
+use pyo3::ffi;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyType};
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, Ordering};
 
 /// What a [`Receive`] waits for and how it ends.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -53,7 +56,8 @@ pub enum Step<'py> {
 /// that comes in between loses nothing.
 #[pyclass(module = "ferrows._core")]
 pub struct Receive {
-    stream: Py<MessageStream>,
+    /// None once it has its message.
+    stream: Option<Py<MessageStream>>,
     mode: Mode,
     phase: Phase,
     /// The task's wakeup and the context to call it in; `None` while running or once it was called.
@@ -64,10 +68,40 @@ pub struct Receive {
     cancel_message: Option<Py<PyAny>>,
 }
 
+/// The receive that got its message last: it is used again once nobody else refers to it. There is one for all threads,
+/// for whom holds the interpreter; null while it is in use.
+static SPARE: AtomicPtr<ffi::PyObject> = AtomicPtr::new(ptr::null_mut());
+
 impl Receive {
-    pub fn new(stream: Py<MessageStream>, mode: Mode) -> Self {
+    /// Make the awaitable of a stream's next message.
+    pub fn start<'py>(stream: &Bound<'py, MessageStream>, mode: Mode) -> PyResult<Bound<'py, Self>> {
+        let py = stream.py();
+        let fresh = Self::new(stream.clone().unbind(), mode);
+        let spare = SPARE.swap(ptr::null_mut(), Ordering::Relaxed);
+        if spare.is_null() {
+            return Bound::new(py, fresh);
+        }
+        // SAFETY: what was in its place is a `Receive` and a reference to it, which is ours now.
+        let spare = unsafe { Bound::from_owned_ptr(py, spare).cast_into_unchecked::<Self>() };
+        // SAFETY: it is alive.
+        if unsafe { ffi::Py_REFCNT(spare.as_ptr()) } > 1 {
+            return Bound::new(py, fresh);
+        }
+        let before = std::mem::replace(&mut *spare.borrow_mut(), fresh);
+        drop(before);
+        Ok(spare)
+    }
+
+    /// Keep a receive that has its message for the next one.
+    fn keep(slf: &Bound<'_, Self>) {
+        let before = SPARE.swap(slf.clone().into_ptr(), Ordering::Relaxed);
+        // SAFETY: what was in its place was a reference.
+        drop(unsafe { Bound::from_owned_ptr_or_opt(slf.py(), before) });
+    }
+
+    fn new(stream: Py<MessageStream>, mode: Mode) -> Self {
         Self {
-            stream,
+            stream: Some(stream),
             mode,
             phase: Phase::Fresh,
             wakeup: None,
@@ -91,10 +125,10 @@ impl Receive {
         // A task that feeds its own connection cannot be left half-way for another one.
         if current_task(event_loop)?.is_none() {
             // The wakeup asks what it is given for its result; of a real future it takes None without a call.
-            let done = done_future(py)?;
+            let (done, call) = (done_future(py)?, wakeup.bind(py));
             let entered = match &context {
-                Some(context) => in_context(context.bind(py), || wakeup.call1(py, (done,))),
-                None => Some(wakeup.call1(py, (done,))),
+                Some(context) => in_context(context.bind(py), || call.call1((done,))),
+                None => Some(call.call1((done,))),
             };
             // Neither can a context be entered twice.
             if let Some(woken) = entered {
@@ -105,26 +139,52 @@ impl Receive {
         Ok(Woken::Later)
     }
 
+    /// Note whom to call when a message is there, and in which context.
+    pub fn wait_in(&mut self, wakeup: Py<PyAny>, context: Option<Py<PyAny>>) {
+        self.wakeup = Some((wakeup, context));
+    }
+
+    /// What a Task looks at; see the getter.
+    pub fn blocking(&self) -> Option<bool> {
+        (self.phase == Phase::Waiting).then_some(self.blocking)
+    }
+
+    pub fn event_loop(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        match &self.stream {
+            Some(stream) => Ok(stream.borrow(py).event_loop(py)),
+            None => Err(PyRuntimeError::new_err("the receive has ended")),
+        }
+    }
+
     /// Go on: the coroutine's `send(None)`.
     pub fn advance<'py>(slf: &Bound<'py, Self>) -> PyResult<Step<'py>> {
         let py = slf.py();
         let (stream, mode, phase) = {
             let this = slf.borrow();
-            (this.stream.clone_ref(py).into_bound(py), this.mode, this.phase)
+            let stream = this.stream.as_ref().map(|stream| stream.clone_ref(py).into_bound(py));
+            (stream, this.mode, this.phase)
         };
-        match phase {
-            Phase::Done => return Err(PyRuntimeError::new_err("cannot await the same receive twice")),
-            Phase::Fresh => {
-                if stream.borrow().is_waited_for() {
-                    slf.borrow_mut().phase = Phase::Done;
-                    return Err(concurrent_receive(py));
-                }
-            }
-            Phase::Waiting => Self::release(slf),
+        let (Phase::Fresh | Phase::Waiting, Some(stream)) = (phase, stream) else {
+            return Err(PyRuntimeError::new_err("cannot await the same receive twice"));
+        };
+        if phase == Phase::Waiting {
+            Self::release(slf);
+        } else if stream.borrow().is_waited_for() {
+            slf.borrow_mut().phase = Phase::Done;
+            return Err(concurrent_receive(py));
         }
         match MessageStream::take(&stream, mode)? {
             Taken::Item(value) => {
-                slf.borrow_mut().phase = Phase::Done;
+                let ended = {
+                    let mut this = slf.borrow_mut();
+                    this.phase = Phase::Done;
+                    this.stream.take()
+                };
+                // The stream's last reference is `stream`, if anything.
+                if let Some(ended) = ended {
+                    ended.drop_ref(py);
+                }
+                Self::keep(slf);
                 Ok(Step::Done(value.into_bound(py)))
             }
             Taken::Ended => {
@@ -157,12 +217,20 @@ impl Receive {
     /// Give the stream's one place for a waiting receive back.
     fn release(slf: &Bound<'_, Self>) {
         let py = slf.py();
-        let stream = {
+        let (wakeup, stream) = {
             let mut this = slf.borrow_mut();
-            this.wakeup = None;
-            this.stream.clone_ref(py)
+            (this.wakeup.take(), this.stream.as_ref().map(|stream| stream.clone_ref(py).into_bound(py)))
         };
-        stream.borrow_mut(py).stop_waiting(slf);
+        // Not inside the borrow: the last reference may run a finalizer.
+        if let Some((wakeup, context)) = wakeup {
+            wakeup.drop_ref(py);
+            if let Some(context) = context {
+                context.drop_ref(py);
+            }
+        }
+        if let Some(stream) = stream {
+            stream.borrow_mut().stop_waiting(slf);
+        }
     }
 }
 
@@ -215,21 +283,21 @@ impl Receive {
     /// `None` unless suspended, so that `asyncio.isfuture()` takes it for what it is elsewhere: a coroutine.
     #[getter]
     fn _asyncio_future_blocking(&self) -> Option<bool> {
-        (self.phase == Phase::Waiting).then_some(self.blocking)
+        self.blocking()
     }
 
     #[setter(_asyncio_future_blocking)]
-    fn set_blocking(&mut self, blocking: bool) {
+    pub(crate) fn set_blocking(&mut self, blocking: bool) {
         self.blocking = blocking;
     }
 
-    fn get_loop(&self, py: Python<'_>) -> Py<PyAny> {
-        self.stream.borrow(py).event_loop(py)
+    fn get_loop(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        self.event_loop(py)
     }
 
     #[pyo3(signature = (callback, /, *, context=None))]
     fn add_done_callback(&mut self, callback: Py<PyAny>, context: Option<Py<PyAny>>) {
-        self.wakeup = Some((callback, context));
+        self.wait_in(callback, context);
     }
 
     #[pyo3(signature = (callback, /))]
@@ -255,7 +323,7 @@ impl Receive {
             this.cancelled = true;
             this.cancel_message = msg;
         }
-        let event_loop = slf.borrow().get_loop(slf.py()).into_bound(slf.py());
+        let event_loop = slf.borrow().event_loop(slf.py())?.into_bound(slf.py());
         schedule(&event_loop, &wakeup, context.as_ref(), slf)?;
         Ok(true)
     }
@@ -397,7 +465,8 @@ fn current_task<'py>(event_loop: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'p
         Ok::<_, PyErr>(tasks.and_then(|tasks| tasks.cast_into::<PyDict>().ok()).map(Bound::unbind))
     })?;
     if let Some(tasks) = tasks {
-        return tasks.bind(py).get_item(event_loop);
+        let tasks = tasks.bind(py);
+        return if tasks.is_empty() { Ok(None) } else { tasks.get_item(event_loop) };
     }
     let task = CURRENT_TASK.import(py, "asyncio", "current_task")?.call1((event_loop,))?;
     Ok((!task.is_none()).then_some(task))

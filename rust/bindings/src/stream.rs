@@ -2,24 +2,26 @@
 //! waits for it, and the cork that gathers what is sent meanwhile into one write.
 //!
 //! A *turn* is one run over what has arrived: the waiting task is woken in place, works messages off until it waits for
-//! something else or the turn's share is used up, and what it sent leaves as one write.
+//! something else or the turn's share is used up, and what it sent leaves as one write. What it sent on other
+//! connections does so too: they are in the turn's batch.
 //!
 //! Python code is never called while the stream is borrowed: a handler that runs inside `receive_data` may call
 //! anything on its own connection.
 
+use crate::batch::Batch;
 use crate::convert;
 use crate::inbox::{Inbox, Item, split};
+use crate::queue::Queue;
 use crate::receive::{Mode, Receive, Sent, Woken};
 use ferrows_core::{Connection, Error, Kind, Role, State};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString};
-use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Messages that one connection may work off before other connections get their turn.
-const TURN_MESSAGES: u32 = 256;
+const TURN_MESSAGES: u16 = 256;
 
 /// Corked output beyond this many bytes leaves at once, so that the transport's limits are felt.
 const CORK_LIMIT: usize = 64 * 1024;
@@ -51,19 +53,34 @@ enum Turn {
     Deferred,
 }
 
+/// A limit of the queue. What is beyond 32 bits is none.
+#[derive(Clone, Copy)]
+struct Limit(u32);
+
+impl Limit {
+    fn new(limit: Option<usize>) -> Self {
+        Self(limit.and_then(|limit| u32::try_from(limit).ok()).unwrap_or(u32::MAX))
+    }
+
+    fn get(self) -> usize {
+        if self.0 == u32::MAX { usize::MAX } else { self.0 as usize }
+    }
+}
+
 /// The hot half of a `Websocket`, which is its Python subclass and provides the methods with a leading underscore.
 #[pyclass(subclass, weakref, module = "ferrows._core")]
 #[allow(clippy::struct_excessive_bools, reason = "each is one independent fact of a state that has no fewer")]
 pub struct MessageStream {
     core: Connection,
-    queue: VecDeque<Item>,
-    queued_bytes: usize,
+    queue: Queue,
     waiter: Option<Py<Receive>>,
     event_loop: Py<PyAny>,
     transport: Option<Py<PyAny>>,
     turn: Turn,
-    turn_left: u32,
+    turn_left: u16,
     turn_scheduled: bool,
+    /// In the batch of another connection's turn, which will flush.
+    batched: bool,
     /// The core hands the next message over in fragments, and the last of them was not taken yet.
     fragments_asked: bool,
     /// A `recv_streaming()` has taken the first of them.
@@ -78,8 +95,8 @@ pub struct MessageStream {
     heard: bool,
     /// The state that `_state_changed()` was last called for.
     reported: (State, bool, bool),
-    max_queue: usize,
-    max_queued_bytes: usize,
+    max_queue: Limit,
+    max_queued_bytes: Limit,
     /// Senders wait, for their turn or for the end of a fragmented message: a new one has to queue up behind them.
     #[pyo3(get, set)]
     send_queued: bool,
@@ -114,14 +131,14 @@ impl MessageStream {
         let role = if client { Role::Client } else { Role::Server };
         Ok(Self {
             core: Connection::new(convert::config(role, max_size, deflate)?),
-            queue: VecDeque::new(),
-            queued_bytes: 0,
+            queue: Queue::default(),
             waiter: None,
             event_loop: r#loop,
             transport,
             turn: Turn::Idle,
             turn_left: 0,
             turn_scheduled: false,
+            batched: false,
             fragments_asked: false,
             streaming: false,
             stalled: false,
@@ -131,8 +148,8 @@ impl MessageStream {
             frames_paused: false,
             heard: false,
             reported: (State::Open, false, false),
-            max_queue: max_queue.filter(|&limit| limit > 0).unwrap_or(usize::MAX),
-            max_queued_bytes: max_size.and_then(|size| usize::try_from(size).ok()).unwrap_or(usize::MAX),
+            max_queue: Limit::new(max_queue.filter(|&limit| limit > 0)),
+            max_queued_bytes: Limit::new(max_size.and_then(|size| usize::try_from(size).ok())),
             send_queued: false,
             messages_received: 0,
             bytes_received: 0,
@@ -143,7 +160,7 @@ impl MessageStream {
 
     // ---- from the transport ----
 
-    fn receive_data(slf: &Bound<'_, Self>, data: &Bound<'_, PyAny>) -> PyResult<()> {
+    pub(crate) fn receive_data(slf: &Bound<'_, Self>, data: &Bound<'_, PyAny>) -> PyResult<()> {
         let mut pongs = Vec::new();
         let parsed = convert::with_bytes(data, |data| {
             let this = &mut *slf.borrow_mut();
@@ -197,22 +214,21 @@ impl MessageStream {
         slf
     }
 
-    fn __anext__(slf: Bound<'_, Self>) -> Receive {
-        Receive::new(slf.unbind(), Mode::Iteration)
+    fn __anext__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, Receive>> {
+        Receive::start(slf, Mode::Iteration)
     }
 
     #[pyo3(signature = (timeout=None))]
-    fn recv(slf: Bound<'_, Self>, timeout: Option<Bound<'_, PyAny>>) -> PyResult<Py<PyAny>> {
-        let py = slf.py();
+    fn recv<'py>(slf: &Bound<'py, Self>, timeout: Option<Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyAny>> {
         match timeout {
-            None => Ok(Py::new(py, Receive::new(slf.unbind(), Mode::Message))?.into_any()),
-            Some(timeout) => Ok(slf.call_method1(intern!(py, "_recv_within"), (timeout,))?.unbind()),
+            None => Ok(Receive::start(slf, Mode::Message)?.into_any()),
+            Some(timeout) => slf.call_method1(intern!(slf.py(), "_recv_within"), (timeout,)),
         }
     }
 
     /// One step of `recv_streaming()`.
-    fn recv_fragment(slf: Bound<'_, Self>) -> Receive {
-        Receive::new(slf.unbind(), Mode::Fragment)
+    fn recv_fragment<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, Receive>> {
+        Receive::start(slf, Mode::Fragment)
     }
 
     /// Up to `limit` whole messages that have arrived, without waiting.
@@ -234,14 +250,11 @@ impl MessageStream {
         compress: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Py<PyAny>> {
         let py = slf.py();
-        // The payload is looked at before the stream is borrowed: a text that is none raises, and raising may run code.
         if encoding.is_none()
             && compress.is_none()
-            && let Some(payload) = plain_payload(data)
-            && slf.borrow_mut().send_now(payload)
+            && let Some(sent) = Self::send_plain(slf, data)?
         {
-            Self::leave_or_wait(slf)?;
-            return Sent::instance(py);
+            return Ok(sent);
         }
         // Everything that may wait, fail or take another form than str or bytes.
         let options = PyDict::new(py);
@@ -408,9 +421,26 @@ impl MessageStream {
     }
 
     pub fn stop_waiting(&mut self, receive: &Bound<'_, Receive>) {
-        if self.waiter.as_ref().is_some_and(|waiter| waiter.is(receive)) {
-            self.waiter = None;
+        if let Some(waiter) = self.waiter.take_if(|waiter| waiter.is(receive)) {
+            waiter.drop_ref(receive.py());
         }
+    }
+
+    /// Send exactly str or bytes with nothing in the way; None where it is not that.
+    pub fn send_plain(slf: &Bound<'_, Self>, data: &Bound<'_, PyAny>) -> PyResult<Option<Py<PyAny>>> {
+        // The payload is looked at before the stream is borrowed: a text that is none raises, and raising may run code.
+        let Some(payload) = plain_payload(data) else { return Ok(None) };
+        let due = {
+            let mut this = slf.borrow_mut();
+            if !this.send_now(payload) {
+                return Ok(None);
+            }
+            (this.turn == Turn::Idle && !this.batched) || this.core.pending_output() > CORK_LIMIT
+        };
+        if due {
+            Self::leave_or_wait(slf)?;
+        }
+        Sent::instance(slf.py()).map(Some)
     }
 
     /// Take the next item for a receive of this mode.
@@ -425,7 +455,7 @@ impl MessageStream {
                 this.prepare_fragments(slf.py())?;
             }
             let item = this.pop(slf.py(), mode)?;
-            this.turn_left = this.turn_left.saturating_sub(u32::from(item.is_some()));
+            this.turn_left = this.turn_left.saturating_sub(u16::from(item.is_some()));
             let turn_due = item.is_some() && this.turn == Turn::Idle && !this.queue.is_empty();
             if turn_due {
                 this.turn = Turn::Deferred;
@@ -454,22 +484,25 @@ impl MessageStream {
         work: impl FnOnce(&mut Connection, &mut Inbox<'_, '_>),
     ) -> Result<(), String> {
         let Self {
-            core,
-            queue,
+            core, queue, messages_received, bytes_received, max_queue, max_queued_bytes, stalled, dropping, ..
+        } = self;
+        // Once our Close is out we read on for the peer's alone, and keep no more than what the limits allow.
+        let limits = core.close_sent().is_some().then_some((max_queue.get(), max_queued_bytes.get()));
+        let (items, queued_bytes) = queue.open();
+        let mut inbox = Inbox {
+            py,
+            queue: items,
             queued_bytes,
             messages_received,
             bytes_received,
-            max_queue,
-            max_queued_bytes,
             stalled,
             dropping,
-            ..
-        } = self;
-        // Once our Close is out we read on for the peer's alone, and keep no more than what the limits allow.
-        let limits = core.close_sent().is_some().then_some((*max_queue, *max_queued_bytes));
-        let mut inbox =
-            Inbox { py, queue, queued_bytes, messages_received, bytes_received, stalled, dropping, pongs, limits };
-        catch_unwind(AssertUnwindSafe(|| work(core, &mut inbox))).map_err(|panic| {
+            pongs,
+            limits,
+        };
+        let worked = catch_unwind(AssertUnwindSafe(|| work(core, &mut inbox)));
+        queue.give_back();
+        worked.map_err(|panic| {
             let text = panic.downcast_ref::<&str>().map(ToString::to_string);
             text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "unknown panic".to_owned())
         })
@@ -484,10 +517,8 @@ impl MessageStream {
                 let _ = self.parse(py, &mut Vec::new(), |core, inbox| core.begin_streaming(inbox));
             }
             Some(Item::Message { ends, .. }) if !ends.is_empty() => {
-                if let Some(Item::Message { data, ends, size }) = self.queue.pop_front() {
-                    self.queued_bytes -= size;
+                if let Some(Item::Message { data, ends, .. }) = self.queue.pop_front() {
                     for item in split(py, &data, &ends)?.into_iter().rev() {
-                        self.queued_bytes += item.size();
                         self.queue.push_front(item);
                     }
                     self.fragments_asked = true;
@@ -501,7 +532,6 @@ impl MessageStream {
     fn pop(&mut self, py: Python<'_>, mode: Mode) -> PyResult<Option<Item>> {
         loop {
             let Some(item) = self.queue.pop_front() else { return Ok(None) };
-            self.queued_bytes -= item.size();
             let Item::Fragment { fin, .. } = item else { return Ok(Some(item)) };
             if mode == Mode::Fragment || self.streaming {
                 self.streaming = !fin;
@@ -518,7 +548,6 @@ impl MessageStream {
                 self.fragments_asked = false;
                 return Ok(Some(joined));
             }
-            self.queued_bytes += joined.size();
             self.queue.push_front(joined);
             self.stalled = true;
             return Ok(None);
@@ -543,9 +572,6 @@ impl MessageStream {
                 return Ok(Item::Message { data, size, ends: Box::default() });
             }
             next = self.queue.pop_front();
-            if let Some(item) = &next {
-                self.queued_bytes -= item.size();
-            }
         }
         let (data, size) = (convert::payload_object(py, kind, &payload)?, payload.len());
         Ok(Item::Fragment { data, size, fin: false })
@@ -585,17 +611,27 @@ impl MessageStream {
 
     /// Outside a turn, what was written leaves now; inside, at the turn's end or when it grows large.
     fn leave_or_wait(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let (turn, pending) = {
+        let (waits, pending) = {
             let this = slf.borrow();
-            (this.turn, this.core.pending_output())
+            (this.turn != Turn::Idle || this.batched, this.core.pending_output())
         };
-        if turn == Turn::Idle {
-            Self::settle(slf)
-        } else if pending > CORK_LIMIT {
-            Self::flush(slf, true)
-        } else {
-            Ok(())
+        if !waits {
+            if !Batch::add(slf) {
+                return Self::settle(slf);
+            }
+            slf.borrow_mut().batched = true;
         }
+        if pending > CORK_LIMIT { Self::flush(slf, true) } else { Ok(()) }
+    }
+
+    /// The batch ends that this stream is in.
+    pub fn leave_batch(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let idle = {
+            let mut this = slf.borrow_mut();
+            this.batched = false;
+            this.turn == Turn::Idle
+        };
+        if idle { Self::settle(slf) } else { Self::flush(slf, true) }
     }
 
     /// Wake the waiting task in place as long as there is something for it, then let all that was written leave.
@@ -609,6 +645,7 @@ impl MessageStream {
             this.turn = Turn::Running;
             this.turn_left = TURN_MESSAGES;
         }
+        let batch = Batch::open(slf.py());
         let woken = Self::wake_while_due(slf);
         let scheduled = matches!(woken, Ok(Woken::Later));
         let more = {
@@ -618,7 +655,7 @@ impl MessageStream {
             scheduled || this.is_wake_due(slf.py())
         };
         let settled = if more { Self::leave_the_rest(slf) } else { Self::settle(slf) };
-        woken.and(settled)
+        woken.and(settled).and(batch.map_or(Ok(()), Batch::end))
     }
 
     /// This turn's share is used up: what was written leaves, what waits comes in the next turn of the loop.
@@ -657,10 +694,10 @@ impl MessageStream {
             if std::mem::replace(&mut this.turn_scheduled, true) {
                 return Ok(());
             }
-            this.event_loop.clone_ref(py)
+            this.event_loop.bind(py).clone()
         };
         let run = slf.getattr(intern!(py, "run_scheduled_turn"))?;
-        event_loop.call_method1(py, intern!(py, "call_soon"), (run,))?;
+        event_loop.call_method1(intern!(py, "call_soon"), (run,))?;
         Ok(())
     }
 
@@ -692,9 +729,9 @@ impl MessageStream {
             let output = PyBytes::new(py, this.core.output());
             this.core.clear_output();
             let Some(transport) = &this.transport else { return Ok(()) };
-            (transport.clone_ref(py), output)
+            (transport.bind(py).clone(), output)
         };
-        transport.call_method1(py, intern!(py, "write"), (output,))?;
+        transport.call_method1(intern!(py, "write"), (output,))?;
         Ok(())
     }
 
@@ -703,12 +740,13 @@ impl MessageStream {
         let py = slf.py();
         let (transport, pause) = {
             let mut this = slf.borrow_mut();
-            let (count, bytes) = (this.queue.len(), this.queued_bytes);
+            let (count, bytes) = (this.queue.len(), this.queue.bytes());
+            let (max_count, max_bytes) = (this.max_queue.get(), this.max_queued_bytes.get());
             // The beginning of a message that is owed whole is of no use without its end, however long.
-            let full = !this.stalled && (count >= this.max_queue || bytes >= this.max_queued_bytes);
-            let low = this.stalled || (count <= this.max_queue / 2 && bytes <= this.max_queued_bytes / 2);
+            let full = !this.stalled && (count >= max_count || bytes >= max_bytes);
+            let low = this.stalled || (count <= max_count / 2 && bytes <= max_bytes / 2);
             let pause = this.frames_paused || full || (this.read_paused && !low);
-            let Some(transport) = this.transport.as_ref().map(|transport| transport.clone_ref(py)) else {
+            let Some(transport) = this.transport.as_ref().map(|transport| transport.bind(py).clone()) else {
                 return Ok(());
             };
             // To see the peer's Close, and its FIN after that, we read on whatever waits.
@@ -719,7 +757,7 @@ impl MessageStream {
             (transport, pause)
         };
         let name = if pause { intern!(py, "pause_reading") } else { intern!(py, "resume_reading") };
-        transport.call_method0(py, name)?;
+        transport.call_method0(name)?;
         Ok(())
     }
 }
