@@ -3,6 +3,7 @@
 mod connection;
 mod convert;
 mod inbox;
+mod payload;
 mod receive;
 mod slots;
 mod stream;

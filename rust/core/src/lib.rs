@@ -24,6 +24,7 @@ pub use connection::{Connection, State};
 pub use deflate::DeflateConfig;
 pub use error::Error;
 pub use kind::Kind;
-pub use mask::apply_mask;
+pub use mask::{Masked, apply_mask};
 pub use message::MAX_ENDS;
 pub use sink::Sink;
+pub use utf8::{InvalidUtf8, validate_utf8};

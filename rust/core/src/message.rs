@@ -4,7 +4,7 @@ use crate::deflate::PerMessageDeflate;
 use crate::error::Error;
 use crate::frame::Unfinished;
 use crate::kind::Kind;
-use crate::mask;
+use crate::mask::{self, Masked};
 use crate::scratch::Scratch;
 use crate::sink::Sink;
 use crate::utf8;
@@ -95,18 +95,15 @@ impl Assembler {
     ///
     /// # Errors
     /// [`Error::InvalidDeflate`], [`Error::InflatedTooBig`], [`Error::InvalidText`].
-    pub(crate) fn push(
-        &mut self,
-        piece: &Piece<'_>,
-        scratch: &mut Vec<u8>,
-        deflate: Option<&mut PerMessageDeflate>,
-    ) -> Result<(), Error> {
+    pub(crate) fn push(&mut self, piece: &Piece<'_>, deflate: Option<&mut PerMessageDeflate>) -> Result<(), Error> {
         let Some(open) = &mut self.open else { return Ok(()) };
         if let (true, Some(deflate)) = (open.said.compressed, deflate) {
-            scratch.clear();
-            piece.unmask_into(scratch);
+            let mut unmasked = Scratch::Payload.take();
+            piece.unmask_into(&mut unmasked);
             let room = open.room(self.max_size, &self.buffer);
-            deflate.inflate(scratch, room, &mut self.buffer).map_err(|error| error.into_error(self.max_size))?;
+            let inflated = deflate.inflate(&unmasked, room, &mut self.buffer);
+            Scratch::Payload.put(unmasked);
+            inflated.map_err(|error| error.into_error(self.max_size))?;
         } else {
             piece.grow(&mut self.buffer);
             piece.unmask_into(&mut self.buffer);
@@ -114,7 +111,7 @@ impl Assembler {
         open.check(&self.buffer)
     }
 
-    /// Hand over a message that came in one frame and one piece, past the buffer.
+    /// Hand over a compressed message that came in one frame and one piece, past the buffer.
     ///
     /// # Errors
     /// As [`push`](Self::push).
@@ -122,23 +119,20 @@ impl Assembler {
     pub(crate) fn bypass<S: Sink>(
         &self,
         kind: Kind,
-        piece: &Piece<'_>,
-        scratch: &mut Vec<u8>,
-        deflate: Option<&mut PerMessageDeflate>,
+        payload: Masked<'_>,
+        deflate: &mut PerMessageDeflate,
         sink: &mut S,
     ) -> Result<(), Error> {
-        scratch.clear();
-        piece.unmask_into(scratch);
-        let Some(deflate) = deflate else {
-            return whole(kind, scratch, sink);
-        };
+        let mut unmasked = Scratch::Payload.take();
+        payload.append_to(&mut unmasked);
         let mut inflated = Scratch::Inflated.take();
         let result = deflate
-            .inflate(scratch, self.max_size, &mut inflated)
+            .inflate(&unmasked, self.max_size, &mut inflated)
             .and_then(|()| deflate.finish_inflate(self.max_size.saturating_sub(inflated.len() as u64), &mut inflated))
             .map_err(|error| error.into_error(self.max_size))
             .and_then(|()| whole(kind, &inflated, sink));
         Scratch::Inflated.put(inflated);
+        Scratch::Payload.put(unmasked);
         result
     }
 
