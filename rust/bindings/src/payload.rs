@@ -9,8 +9,9 @@ use std::ffi::c_int;
 use std::mem::MaybeUninit;
 use std::{ptr, slice};
 
-/// Payloads from this size on are written from where they are; below, a copy costs less than a second buffer.
-pub const UNCOPIED: usize = 16 * 1024;
+/// Payloads from this size on are written from where they are. Below it, one system call for several corked messages is
+/// worth more than a copy of each.
+pub const UNCOPIED: usize = 32 * 1024;
 
 /// Make the object that a handler gets, unmasking into its own memory.
 ///
@@ -45,11 +46,11 @@ fn unmasked_text(py: Python<'_>, payload: Masked<'_>) -> PyResult<Result<Py<PyAn
 }
 
 /// Make bytes of this size, which `fill` initializes.
-fn bytes_with<'py>(
-    py: Python<'py>,
+fn bytes_with(
+    py: Python<'_>,
     size: usize,
     fill: impl FnOnce(&mut [MaybeUninit<u8>]),
-) -> PyResult<Bound<'py, PyBytes>> {
+) -> PyResult<Bound<'_, PyBytes>> {
     // SAFETY: the interpreter is held. New bytes without contents are there to be filled in, as long as nobody else
     // knows them; those of no bytes, which are shared, have none to write. Both callers fill in all of them.
     unsafe {

@@ -287,7 +287,7 @@ impl Connection {
                 && let Some((payload, rest)) =
                     usize::try_from(header.length).ok().and_then(|n| rest.split_at_checked(n))
             {
-                let payload = Masked::new(payload, header.mask, 0);
+                let payload = Masked::new(payload, header.mask);
                 match self.deflate.as_deref_mut().filter(|_| header.compressed) {
                     None => sink.masked_message(kind, payload).map_err(|InvalidUtf8| Error::InvalidText)?,
                     Some(deflate) => self.assembler.bypass(kind, payload, deflate, sink)?,

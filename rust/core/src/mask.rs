@@ -41,10 +41,15 @@ pub struct Masked<'a> {
 }
 
 impl<'a> Masked<'a> {
-    /// `bytes` begin at byte `offset` of the frame's payload.
     #[inline]
-    pub(crate) fn new(bytes: &'a [u8], mask: Option<[u8; 4]>, offset: usize) -> Self {
-        Self { bytes, key: key_at(mask.unwrap_or_default(), offset) }
+    pub(crate) fn new(bytes: &'a [u8], mask: Option<[u8; 4]>) -> Self {
+        Self { bytes, key: mask.unwrap_or_default() }
+    }
+
+    /// A payload that is not masked, or not any more.
+    #[inline]
+    pub fn plain(bytes: &'a [u8]) -> Self {
+        Self { bytes, key: [0; 4] }
     }
 
     /// Its size in bytes.
@@ -152,6 +157,12 @@ mod tests {
                 assert_eq!(actual, expected, "length {length} start {start}");
             }
         }
+    }
+
+    #[test]
+    #[should_panic(expected = "memory for an unmasked payload")]
+    fn unmask_into_memory_of_another_size_panics() {
+        Masked::plain(b"abc").unmask_into(&mut [MaybeUninit::uninit(); 4]);
     }
 
     #[test]
