@@ -136,3 +136,29 @@ async def test_a_large_message_in_the_middle_of_a_fragmented_one_waits_for_its_e
     gate.set()
     await asyncio.gather(fragmented, large)
     assert [(opcode, len(payload)) for opcode, payload in peer.sent] == [(0x12, 1), (0x10, 1), (0, 0), (2, 50_000)]
+
+
+@pytest.mark.parametrize("opcode", [1, 2])
+@pytest.mark.parametrize("begun", [0, 10, 20_000])
+async def test_streaming_begins_in_the_middle_of_a_large_frame(opcode: int, begun: int) -> None:
+    payload = ("a" * 20_000 + "€" * 20_000).encode()
+    data = frame(opcode, payload)
+    peer = Peer()
+    await peer.feed(data[:begun])
+
+    async def handler(ws: Websocket) -> list[bytes]:
+        pieces = [piece async for piece in ws.recv_streaming()]
+        return [piece.encode() if isinstance(piece, str) else piece for piece in pieces]
+
+    task = await peer.handle(handler)
+    await peer.feed(data[begun:30_000], data[30_000:])
+    assert [piece == payload for piece in await task] == [True]
+
+
+async def test_a_large_message_that_is_cut_off_was_none() -> None:
+    peer = Peer()
+    await peer.feed(frame(2, bytes(50_000))[:-1])
+    await peer.lose()
+    with pytest.raises(ConnectionClosedError):
+        await peer.ws.recv()
+    assert (peer.ws.messages_received, peer.ws.bytes_received) == (0, 0)

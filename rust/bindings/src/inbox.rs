@@ -1,11 +1,12 @@
 //! What arrives and waits for the handler: the items of a stream's queue, and the sink that puts them there.
 
 use crate::convert;
-use crate::payload;
+use crate::payload::{self, Growing};
 use crate::receive::Mode;
-use ferrows_core::{CloseFrame, Error, InvalidUtf8, Kind, Masked, Sink};
+use ferrows_core::{CloseFrame, Error, InvalidUtf8, Kind, Masked, Place, Sink};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString, PyTuple};
+use std::any::Any;
 use std::collections::VecDeque;
 
 /// Something that arrived and waits for the handler.
@@ -113,6 +114,26 @@ impl Sink for Inbox<'_, '_> {
             self.push(Item::Message { data, size: payload.len(), ends: Box::default() }, true);
         }
         Ok(())
+    }
+
+    fn place(&mut self, kind: Kind) -> Option<Box<dyn Place>> {
+        Some(Box::new(Growing::new(kind)))
+    }
+
+    fn placed_message(&mut self, _kind: Kind, place: Box<dyn Place>, fragment: bool) {
+        let size = place.payload().len();
+        *self.messages_received += 1;
+        if self.admit(size) {
+            let place: Box<dyn Any> = place;
+            let growing = place.downcast::<Growing>().expect("a place that this sink made");
+            let data = growing.finish(self.py).expect("text that is valid");
+            let item = if fragment {
+                Item::Fragment { data, size, fin: true }
+            } else {
+                Item::Message { data, size, ends: Box::default() }
+            };
+            self.push(item, true);
+        }
     }
 
     fn fragment(&mut self, kind: Kind, payload: &[u8], fin: bool) {

@@ -287,7 +287,7 @@ impl Connection {
                 && let Some((payload, rest)) =
                     usize::try_from(header.length).ok().and_then(|n| rest.split_at_checked(n))
             {
-                let payload = Masked::new(payload, header.mask);
+                let payload = Masked::new(payload, header.mask, 0);
                 match self.deflate.as_deref_mut().filter(|_| header.compressed) {
                     None => sink.masked_message(kind, payload).map_err(|InvalidUtf8| Error::InvalidText)?,
                     Some(deflate) => self.assembler.bypass(kind, payload, deflate, sink)?,
@@ -379,7 +379,7 @@ impl Connection {
         }
         if size > 0 {
             let piece = Piece { bytes, mask: header.mask, offset, left, fin: header.fin };
-            self.assembler.push(&piece, self.deflate.as_deref_mut())?;
+            self.assembler.push(&piece, self.deflate.as_deref_mut(), sink)?;
         }
         if left == 0 {
             self.assembler.end_frame(header.fin, self.deflate.as_deref_mut(), sink)?;

@@ -26,5 +26,5 @@ pub use error::Error;
 pub use kind::Kind;
 pub use mask::{Masked, apply_mask};
 pub use message::MAX_ENDS;
-pub use sink::Sink;
+pub use sink::{Place, Sink};
 pub use utf8::{InvalidUtf8, validate_utf8};

@@ -41,9 +41,10 @@ pub struct Masked<'a> {
 }
 
 impl<'a> Masked<'a> {
+    /// `bytes` begin at byte `offset` of the frame's payload.
     #[inline]
-    pub(crate) fn new(bytes: &'a [u8], mask: Option<[u8; 4]>) -> Self {
-        Self { bytes, key: mask.unwrap_or_default() }
+    pub(crate) fn new(bytes: &'a [u8], mask: Option<[u8; 4]>, offset: usize) -> Self {
+        Self { bytes, key: key_at(mask.unwrap_or_default(), offset) }
     }
 
     /// A payload that is not masked, or not any more.

@@ -6,6 +6,18 @@ use crate::kind::Kind;
 use crate::mask::Masked;
 use crate::scratch::Scratch;
 use crate::utf8::{self, InvalidUtf8};
+use std::any::Any;
+use std::fmt::Debug;
+
+/// Memory that a [`Sink`] provides for a message that is still arriving.
+pub trait Place: Any + Debug + Send + Sync {
+    /// Append a piece, of which `left` bytes at most follow, but are only announced: memory is bounded by a multiple of
+    /// what is there. Tells whether the piece is ASCII.
+    fn append(&mut self, piece: Masked<'_>, left: u64) -> bool;
+
+    /// What was appended, unmasked.
+    fn payload(&self) -> &[u8];
+}
 
 /// Takes what a [`Connection`](crate::Connection) reads, in the order in which it arrived.
 ///
@@ -33,6 +45,22 @@ pub trait Sink {
         }
         Scratch::Payload.put(unmasked);
         if valid { Ok(()) } else { Err(InvalidUtf8) }
+    }
+
+    /// Provide memory for a large message that comes in one frame but in several pieces, or let the connection assemble
+    /// it, which is the default. The connection drops it where the message comes to nothing.
+    fn place(&mut self, _kind: Kind) -> Option<Box<dyn Place>> {
+        None
+    }
+
+    /// Take a message back that was assembled in a [`place`](Self::place): as a whole, or as the only fragment after
+    /// [`begin_streaming`](crate::Connection::begin_streaming).
+    fn placed_message(&mut self, kind: Kind, place: Box<dyn Place>, fragment: bool) {
+        if fragment {
+            self.fragment(kind, place.payload(), true);
+        } else {
+            self.message(kind, place.payload(), &[]);
+        }
     }
 
     /// Take a fragment of a message after [`begin_streaming`](crate::Connection::begin_streaming), one a frame.

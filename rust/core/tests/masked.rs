@@ -3,8 +3,9 @@
 mod common;
 
 use common::{client, header, server};
-use ferrows_core::{CloseFrame, Connection, Error, InvalidUtf8, Kind, Masked, Sink, validate_utf8};
+use ferrows_core::{CloseFrame, Connection, Error, InvalidUtf8, Kind, Masked, Place, Sink, validate_utf8};
 use std::mem::MaybeUninit;
+use std::sync::Arc;
 
 const KEY: [u8; 4] = [0x37, 0xFA, 0x21, 0x3D];
 
@@ -109,4 +110,149 @@ fn test_no_header_alone_where_the_payload_is_changed_or_does_not_fit() {
         assert!(!connection.send_header(Kind::Binary, 100_000));
         assert_eq!(connection.pending_output(), before);
     }
+}
+
+/// Memory that knows whether it is still held.
+#[derive(Debug)]
+struct Held {
+    bytes: Vec<u8>,
+    _held: Arc<()>,
+}
+
+impl Place for Held {
+    fn append(&mut self, piece: Masked<'_>, _left: u64) -> bool {
+        let mut out = vec![MaybeUninit::new(0xAA); piece.len()];
+        let ascii = piece.unmask_into(&mut out);
+        // SAFETY: all of it was initialized above.
+        self.bytes.extend(out.into_iter().map(|byte| unsafe { byte.assume_init() }));
+        ascii
+    }
+    fn payload(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// Provides places, and keeps what came out of them.
+#[derive(Default)]
+struct Placing {
+    held: Arc<()>,
+    placed: Vec<(Kind, Vec<u8>, bool)>,
+    others: usize,
+    failures: Vec<Option<u16>>,
+}
+
+impl Sink for Placing {
+    fn place(&mut self, _: Kind) -> Option<Box<dyn Place>> {
+        Some(Box::new(Held { bytes: Vec::new(), _held: Arc::clone(&self.held) }))
+    }
+    fn placed_message(&mut self, kind: Kind, place: Box<dyn Place>, fragment: bool) {
+        self.placed.push((kind, place.payload().to_vec(), fragment));
+    }
+    fn message(&mut self, _: Kind, _: &[u8], _: &[u32]) {
+        self.others += 1;
+    }
+    fn fragment(&mut self, _: Kind, _: &[u8], _: bool) {
+        self.others += 1;
+    }
+    fn ping(&mut self, _: &[u8]) {}
+    fn pong(&mut self, _: &[u8]) {}
+    fn close(&mut self, _: &CloseFrame) {}
+    fn failure(&mut self, error: &Error) {
+        self.failures.push(error.close_code());
+    }
+}
+
+impl Placing {
+    /// Places that a connection holds.
+    fn places(&self) -> usize {
+        Arc::strong_count(&self.held) - 1
+    }
+}
+
+/// A large text whose characters are cut by nearly every piece.
+fn large_text() -> Vec<u8> {
+    ["a".repeat(15_000), "\u{e4}\u{20ac}\u{1f600}".repeat(3_000)].concat().into_bytes()
+}
+
+#[test]
+fn test_a_large_message_in_pieces_of_any_size_is_assembled_in_its_place() {
+    let payload = large_text();
+    let data = frame(0x81, &payload);
+    for size in [1, 2, 3, 5, 7, 1000, 4099, data.len() - 1] {
+        let mut connection = Connection::new(server());
+        let mut sink = Placing::default();
+        for piece in data.chunks(size).chain(data.chunks(size)) {
+            connection.receive_data(piece, &mut sink);
+        }
+        assert_eq!((sink.places(), sink.others, sink.failures.len()), (0, 0, 0), "pieces of {size}");
+        let expected = (Kind::Text, payload.clone(), false);
+        assert!(sink.placed == [expected.clone(), expected], "pieces of {size}");
+    }
+}
+
+#[test]
+fn test_streaming_that_begins_within_a_placed_message_gets_it_as_one_fragment() {
+    let data = frame(0x82, &large_text());
+    for begin in [0, 1, 20_000] {
+        let mut connection = Connection::new(server());
+        let mut sink = Placing::default();
+        connection.receive_data(&data[..begin], &mut sink);
+        connection.begin_streaming(&mut sink);
+        connection.receive_data(&data[begin..data.len() - 1], &mut sink);
+        assert_eq!(sink.placed, []);
+        connection.receive_data(&data[data.len() - 1..], &mut sink);
+        assert!(sink.placed == [(Kind::Binary, large_text(), true)], "after {begin}");
+        assert_eq!((sink.places(), sink.others), (0, 0));
+    }
+}
+
+#[test]
+fn test_8_1_a_placed_text_fails_at_its_first_wrong_byte_and_leaves_no_place() {
+    let mut payload = large_text();
+    for (at, flaw) in [(0, 0xFF), (14_000, 0x80), (15_001, b'a'), (payload.len() - 1, b'a')] {
+        let right = std::mem::replace(&mut payload[at], flaw);
+        let data = frame(0x81, &payload);
+        payload[at] = right;
+        let header = data.len() - payload.len();
+        let mut connection = Connection::new(server());
+        let mut sink = Placing::default();
+        connection.receive_data(&data[..header + at], &mut sink);
+        assert_eq!((sink.places(), &sink.failures[..]), (usize::from(at > 0), &[][..]), "before byte {at}");
+        connection.receive_data(&data[header + at..=header + at], &mut sink);
+        assert_eq!((sink.places(), &sink.failures[..]), (0, &[Some(1007)][..]), "at byte {at}");
+        assert_eq!(sink.placed, []);
+    }
+}
+
+#[test]
+fn test_8_1_a_placed_text_that_ends_within_a_character_fails() {
+    let payload = large_text();
+    let data = frame(0x81, &payload[..payload.len() - 1]);
+    let mut connection = Connection::new(server());
+    let mut sink = Placing::default();
+    connection.receive_data(&data[..100], &mut sink);
+    connection.receive_data(&data[100..], &mut sink);
+    assert_eq!((sink.placed.len(), sink.failures, Arc::strong_count(&sink.held)), (0, vec![Some(1007)], 1));
+}
+
+#[test]
+fn test_a_placed_message_that_comes_to_nothing_leaves_no_place() {
+    let mut connection = Connection::new(server());
+    let mut sink = Placing::default();
+    connection.receive_data(&frame(0x82, &large_text())[..20_000], &mut sink);
+    assert_eq!(sink.places(), 1);
+    connection.receive_eof();
+    assert_eq!(sink.places(), 0);
+}
+
+#[test]
+fn test_5_4_a_message_in_several_frames_has_no_place() {
+    let mut connection = Connection::new(server());
+    let mut sink = Placing::default();
+    let (first, last) = (frame(0x02, &large_text()), frame(0x80, &large_text()));
+    for piece in [&first[..100], &first[100..], &last[..100], &last[100..]] {
+        connection.receive_data(piece, &mut sink);
+        assert_eq!(sink.places(), 0);
+    }
+    assert_eq!((sink.placed.len(), sink.others), (0, 1));
 }
