@@ -1,8 +1,9 @@
-"""Large messages, which take ways of their own through the codec: in one read or several, in order, and without room."""
+"""Large messages, which take ways of their own through the codec: in one read or several, in order, without room."""
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 
 import pytest
 
@@ -34,7 +35,7 @@ async def test_a_large_message_is_echoed_however_it_is_cut(name: str, size: int)
     cuts = [[], [1], [5], [14], [15], [last // 2], [last - 1], [last - 3], [7, 1000, last // 3, last - 2]]
     for places in cuts:
         edges = [0, *places, last]
-        await peer.feed(*(data[start:end] for start, end in zip(edges, edges[1:], strict=False)))
+        await peer.feed(*(data[start:end] for start, end in itertools.pairwise(edges)))
     # An assertion on the list would print all of it.
     assert [reply == (opcode, payload) for reply in peer.sent] == [True] * len(cuts)
 
