@@ -1,10 +1,12 @@
 //! What arrives and waits for the handler: the items of a stream's queue, and the sink that puts them there.
 
 use crate::convert;
+use crate::payload::{self, Growing};
 use crate::receive::Mode;
-use ferrows_core::{CloseFrame, Error, Kind, Sink};
+use ferrows_core::{CloseFrame, Error, InvalidUtf8, Kind, Masked, Place, Sink};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString, PyTuple};
+use std::any::Any;
 use std::collections::VecDeque;
 
 /// Something that arrived and waits for the handler.
@@ -71,33 +73,75 @@ pub struct Inbox<'a, 'py> {
 }
 
 impl Inbox<'_, '_> {
-    fn push(&mut self, kind: Kind, payload: &[u8], fin: bool, item: impl FnOnce(Py<PyAny>) -> Item) {
-        *self.bytes_received += payload.len() as u64;
+    /// Count what arrived. Tells whether it is kept.
+    fn admit(&mut self, size: usize) -> bool {
+        *self.bytes_received += size as u64;
         if let Some((count, bytes)) = self.limits {
             // All that follows the first that is dropped is dropped too, lest a message lose its middle.
-            *self.dropping |= self.queue.len() >= count || *self.queued_bytes + payload.len() > bytes;
-            if *self.dropping {
-                return;
-            }
+            *self.dropping |= self.queue.len() >= count || *self.queued_bytes + size > bytes;
         }
-        *self.queued_bytes += payload.len();
-        // The core has validated text; what is left to fail is memory.
-        let data = convert::payload_object(self.py, kind, payload).expect("memory for a message");
-        self.queue.push_back(item(data));
+        !*self.dropping
+    }
+
+    fn push(&mut self, item: Item, fin: bool) {
+        *self.queued_bytes += item.size();
+        self.queue.push_back(item);
         // A message that stalled for want of its end still does before that.
         *self.stalled &= !fin;
+    }
+
+    /// A payload as the handler gets it. The core has validated text.
+    fn object(&self, kind: Kind, payload: &[u8]) -> Py<PyAny> {
+        let object = payload::unmasked(self.py, kind, Masked::plain(payload)).expect("memory for a message");
+        object.expect("text that is valid")
     }
 }
 
 impl Sink for Inbox<'_, '_> {
     fn message(&mut self, kind: Kind, payload: &[u8], ends: &[u32]) {
         *self.messages_received += 1;
-        self.push(kind, payload, true, |data| Item::Message { data, size: payload.len(), ends: ends.into() });
+        if self.admit(payload.len()) {
+            let data = self.object(kind, payload);
+            self.push(Item::Message { data, size: payload.len(), ends: ends.into() }, true);
+        }
+    }
+
+    fn masked_message(&mut self, kind: Kind, payload: Masked<'_>) -> Result<(), InvalidUtf8> {
+        // Also where it is dropped: a text has to be one.
+        let data = payload::unmasked(self.py, kind, payload).expect("memory for a message")?;
+        *self.messages_received += 1;
+        if self.admit(payload.len()) {
+            self.push(Item::Message { data, size: payload.len(), ends: Box::default() }, true);
+        }
+        Ok(())
+    }
+
+    fn place(&mut self, kind: Kind) -> Option<Box<dyn Place>> {
+        Some(Box::new(Growing::new(kind)))
+    }
+
+    fn placed_message(&mut self, _kind: Kind, place: Box<dyn Place>, fragment: bool) {
+        let size = place.payload().len();
+        *self.messages_received += 1;
+        if self.admit(size) {
+            let place: Box<dyn Any> = place;
+            let growing = place.downcast::<Growing>().expect("a place that this sink made");
+            let data = growing.finish(self.py).expect("text that is valid");
+            let item = if fragment {
+                Item::Fragment { data, size, fin: true }
+            } else {
+                Item::Message { data, size, ends: Box::default() }
+            };
+            self.push(item, true);
+        }
     }
 
     fn fragment(&mut self, kind: Kind, payload: &[u8], fin: bool) {
         *self.messages_received += u64::from(fin);
-        self.push(kind, payload, fin, |data| Item::Fragment { data, size: payload.len(), fin });
+        if self.admit(payload.len()) {
+            let data = self.object(kind, payload);
+            self.push(Item::Fragment { data, size: payload.len(), fin }, fin);
+        }
     }
 
     fn ping(&mut self, _payload: &[u8]) {}

@@ -5,6 +5,7 @@ mod connection;
 mod convert;
 mod head;
 mod inbox;
+mod payload;
 mod queue;
 mod receive;
 mod slots;

@@ -11,6 +11,7 @@
 use crate::batch::Batch;
 use crate::convert;
 use crate::inbox::{Inbox, Item, split};
+use crate::payload;
 use crate::queue::Queue;
 use crate::receive::{Mode, Receive, Sent, Woken};
 use ferrows_core::{Connection, Error, Kind, Role, State};
@@ -430,6 +431,9 @@ impl MessageStream {
     pub fn send_plain(slf: &Bound<'_, Self>, data: &Bound<'_, PyAny>) -> PyResult<Option<Py<PyAny>>> {
         // The payload is looked at before the stream is borrowed: a text that is none raises, and raising may run code.
         let Some(payload) = plain_payload(data) else { return Ok(None) };
+        if Self::send_uncopied(slf, data, payload)? {
+            return Sent::instance(slf.py()).map(Some);
+        }
         let due = {
             let mut this = slf.borrow_mut();
             if !this.send_now(payload) {
@@ -582,6 +586,40 @@ impl MessageStream {
             || self.core.state() == State::Closed
             || self.core.close_received().is_some()
             || self.core.failure().is_some()
+    }
+
+    /// `send` of a large payload, with nothing in the way: what waits, its header and the payload leave at once, in one
+    /// call, so that nothing can come between them. Tells whether it was sent.
+    fn send_uncopied(slf: &Bound<'_, Self>, data: &Bound<'_, PyAny>, payload: Payload<'_>) -> PyResult<bool> {
+        let (kind, payload) = match payload {
+            Payload::Text(text) => (Kind::Text, text.as_bytes()),
+            Payload::Binary(bytes) => (Kind::Binary, bytes),
+        };
+        if payload.len() < payload::UNCOPIED {
+            return Ok(false);
+        }
+        let py = slf.py();
+        let Some(transport) = slf.borrow().transport.as_ref().map(|transport| transport.clone_ref(py)) else {
+            return Ok(false);
+        };
+        let gathered = if payload::gathers(transport.bind(py))? { Some(payload::buffer(data)?) } else { None };
+        let output = {
+            let this = &mut *slf.borrow_mut();
+            if this.write_paused || this.send_queued || !this.core.send_header(kind, payload.len()) {
+                return Ok(false);
+            }
+            let payload_behind = if gathered.is_none() { payload } else { &[] };
+            let output = payload::joined(py, this.core.output(), payload_behind);
+            // Also without memory for it: a header must not stay there without its payload.
+            this.core.clear_output();
+            this.count_sent(payload.len(), true);
+            output?
+        };
+        match gathered {
+            Some(payload) => transport.call_method1(py, intern!(py, "writelines"), ((output, payload),))?,
+            None => transport.call_method1(py, intern!(py, "write"), (output,))?,
+        };
+        Ok(true)
     }
 
     /// The fast path of `send`, with nothing in the way. Tells whether it was sent.

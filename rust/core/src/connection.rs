@@ -6,10 +6,11 @@ use crate::deflate::PerMessageDeflate;
 use crate::error::Error;
 use crate::frame::{FrameHeader, MAX_CONTROL, MAX_HEADER, Opcode, Rules};
 use crate::kind::Kind;
-use crate::mask;
+use crate::mask::{self, Masked};
 use crate::message::{Assembler, Piece};
 use crate::scratch::Scratch;
 use crate::sink::Sink;
+use crate::utf8::InvalidUtf8;
 
 /// How far the closing handshake is (RFC 6455 §7.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -88,10 +89,7 @@ impl Connection {
         if !self.receiving {
             return;
         }
-        let mut scratch = Scratch::Payload.take();
-        let received = self.receive(data, &mut scratch, sink);
-        Scratch::Payload.put(scratch);
-        if let Err(error) = received {
+        if let Err(error) = self.receive(data, sink) {
             self.fail_with(error);
             if let Some(error) = &self.failure {
                 sink.failure(error);
@@ -130,6 +128,19 @@ impl Connection {
     /// [`Error::Closed`], or [`Error::KindMixed`] while a fragmented text message is unfinished.
     pub fn send_binary(&mut self, data: &[u8], fin: bool, compress: Option<bool>) -> Result<(), Error> {
         self.send_data(Kind::Binary, data, fin, compress)
+    }
+
+    /// Send the header of a whole message whose payload the caller itself writes, right after the
+    /// [output](Self::take_output).
+    ///
+    /// Returns false, with nothing sent, where that is not possible: the payload would be masked or compressed, a
+    /// fragmented message is unfinished, or the connection is closed.
+    pub fn send_header(&mut self, kind: Kind, length: usize) -> bool {
+        if self.role == Role::Client || self.deflate.is_some() || self.sending.is_some() || self.check_open().is_err() {
+            return false;
+        }
+        self.encode_header(Opcode::from(kind), true, false, None, length, 0);
+        true
     }
 
     /// Send a ping (RFC 6455 §5.5.2).
@@ -254,16 +265,16 @@ impl Connection {
 
     // Receiving.
 
-    fn receive<S: Sink>(&mut self, data: &[u8], scratch: &mut Vec<u8>, sink: &mut S) -> Result<(), Error> {
+    fn receive<S: Sink>(&mut self, data: &[u8], sink: &mut S) -> Result<(), Error> {
         let mut input = data;
         if let Receipt::Payload(header, received) = self.receipt {
-            input = self.payload(header, received, input, scratch, sink)?;
+            input = self.payload(header, received, input, sink)?;
         } else if !self.partial.is_empty() {
             let Some((header, rest)) = self.resume_header(input)? else {
                 return Ok(());
             };
             self.begin_frame(&header);
-            input = self.payload(header, 0, rest, scratch, sink)?;
+            input = self.payload(header, 0, rest, sink)?;
         }
         while self.receiving && !input.is_empty() {
             let Some((header, size)) = FrameHeader::parse(input, &self.rules())? else {
@@ -276,14 +287,16 @@ impl Connection {
                 && let Some((payload, rest)) =
                     usize::try_from(header.length).ok().and_then(|n| rest.split_at_checked(n))
             {
-                let piece = Piece { bytes: payload, mask: header.mask, offset: 0, left: 0, fin: true };
-                let deflate = if header.compressed { self.deflate.as_deref_mut() } else { None };
-                self.assembler.bypass(kind, &piece, scratch, deflate, sink)?;
+                let payload = Masked::new(payload, header.mask, 0);
+                match self.deflate.as_deref_mut().filter(|_| header.compressed) {
+                    None => sink.masked_message(kind, payload).map_err(|InvalidUtf8| Error::InvalidText)?,
+                    Some(deflate) => self.assembler.bypass(kind, payload, deflate, sink)?,
+                }
                 input = rest;
                 continue;
             }
             self.begin_frame(&header);
-            input = self.payload(header, 0, rest, scratch, sink)?;
+            input = self.payload(header, 0, rest, sink)?;
         }
         Ok(())
     }
@@ -344,7 +357,6 @@ impl Connection {
         header: FrameHeader,
         received: u64,
         input: &'a [u8],
-        scratch: &mut Vec<u8>,
         sink: &mut S,
     ) -> Result<&'a [u8], Error> {
         let missing = header.length - received;
@@ -367,7 +379,7 @@ impl Connection {
         }
         if size > 0 {
             let piece = Piece { bytes, mask: header.mask, offset, left, fin: header.fin };
-            self.assembler.push(&piece, scratch, self.deflate.as_deref_mut())?;
+            self.assembler.push(&piece, self.deflate.as_deref_mut(), sink)?;
         }
         if left == 0 {
             self.assembler.end_frame(header.fin, self.deflate.as_deref_mut(), sink)?;
@@ -500,12 +512,26 @@ impl Connection {
             Role::Server => None,
             Role::Client => Some(fresh_mask()),
         };
+        self.encode_header(opcode, fin, compressed, mask, payload.len(), payload.len());
+        mask::append_unmasked(&mut self.output, payload, mask, 0);
+    }
+
+    /// Append a header to the output, with room for `reserve` bytes after it.
+    #[inline]
+    fn encode_header(
+        &mut self,
+        opcode: Opcode,
+        fin: bool,
+        compressed: bool,
+        mask: Option<[u8; 4]>,
+        length: usize,
+        reserve: usize,
+    ) {
         if self.output.capacity() == 0 {
             self.output = Scratch::Output.take();
         }
-        self.output.reserve(MAX_HEADER + payload.len());
-        FrameHeader { opcode, fin, compressed, mask, length: payload.len() as u64 }.encode(&mut self.output);
-        mask::append_unmasked(&mut self.output, payload, mask, 0);
+        self.output.reserve(MAX_HEADER + reserve);
+        FrameHeader { opcode, fin, compressed, mask, length: length as u64 }.encode(&mut self.output);
     }
 }
 

@@ -4,13 +4,16 @@ use crate::deflate::PerMessageDeflate;
 use crate::error::Error;
 use crate::frame::Unfinished;
 use crate::kind::Kind;
-use crate::mask;
+use crate::mask::{self, Masked};
 use crate::scratch::Scratch;
-use crate::sink::Sink;
+use crate::sink::{Place, Sink};
 use crate::utf8;
 
 /// Ends of fragments that are recorded for one message; the fragments after them merge.
 pub const MAX_ENDS: usize = 512;
+
+/// Size in bytes from which a message in one frame is assembled where its sink wants it.
+const PLACED: u64 = 16 * 1024;
 
 /// How a message leaves the assembler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,13 +46,21 @@ pub(crate) struct Assembler {
     open: Option<Box<Open>>,
     /// Payload that was not handed over, inflated. Of text, up to three bytes at its end may begin a character.
     buffer: Vec<u8>,
+    /// Where the message under assembly is instead of the buffer: all of it is in one frame.
+    place: Option<Box<dyn Place>>,
     /// How the next message is to leave.
     next: Delivery,
 }
 
 impl Assembler {
     pub(crate) fn new(max_size: Option<u64>) -> Self {
-        Self { max_size: max_size.unwrap_or(u64::MAX), open: None, buffer: Vec::new(), next: Delivery::Message }
+        Self {
+            max_size: max_size.unwrap_or(u64::MAX),
+            open: None,
+            buffer: Vec::new(),
+            place: None,
+            next: Delivery::Message,
+        }
     }
 
     /// Bytes that a message may have; `u64::MAX` if there is no limit.
@@ -95,18 +106,33 @@ impl Assembler {
     ///
     /// # Errors
     /// [`Error::InvalidDeflate`], [`Error::InflatedTooBig`], [`Error::InvalidText`].
-    pub(crate) fn push(
+    pub(crate) fn push<S: Sink>(
         &mut self,
         piece: &Piece<'_>,
-        scratch: &mut Vec<u8>,
         deflate: Option<&mut PerMessageDeflate>,
+        sink: &mut S,
     ) -> Result<(), Error> {
         let Some(open) = &mut self.open else { return Ok(()) };
+        if self.place.is_none() && self.buffer.is_empty() && open.is_placeable(piece) {
+            self.place = sink.place(open.kind);
+        }
+        if let Some(place) = &mut self.place {
+            let before = place.payload().len();
+            // Text that is ASCII up to here is valid up to here, and needs no second look.
+            let ascii = place.append(Masked::new(piece.bytes, piece.mask, piece.offset), piece.left);
+            if ascii && open.checked == before {
+                open.checked = place.payload().len();
+                return Ok(());
+            }
+            return open.check(place.payload());
+        }
         if let (true, Some(deflate)) = (open.said.compressed, deflate) {
-            scratch.clear();
-            piece.unmask_into(scratch);
+            let mut unmasked = Scratch::Payload.take();
+            piece.unmask_into(&mut unmasked);
             let room = open.room(self.max_size, &self.buffer);
-            deflate.inflate(scratch, room, &mut self.buffer).map_err(|error| error.into_error(self.max_size))?;
+            let inflated = deflate.inflate(&unmasked, room, &mut self.buffer);
+            Scratch::Payload.put(unmasked);
+            inflated.map_err(|error| error.into_error(self.max_size))?;
         } else {
             piece.grow(&mut self.buffer);
             piece.unmask_into(&mut self.buffer);
@@ -114,7 +140,7 @@ impl Assembler {
         open.check(&self.buffer)
     }
 
-    /// Hand over a message that came in one frame and one piece, past the buffer.
+    /// Hand over a compressed message that came in one frame and one piece, past the buffer.
     ///
     /// # Errors
     /// As [`push`](Self::push).
@@ -122,23 +148,20 @@ impl Assembler {
     pub(crate) fn bypass<S: Sink>(
         &self,
         kind: Kind,
-        piece: &Piece<'_>,
-        scratch: &mut Vec<u8>,
-        deflate: Option<&mut PerMessageDeflate>,
+        payload: Masked<'_>,
+        deflate: &mut PerMessageDeflate,
         sink: &mut S,
     ) -> Result<(), Error> {
-        scratch.clear();
-        piece.unmask_into(scratch);
-        let Some(deflate) = deflate else {
-            return whole(kind, scratch, sink);
-        };
+        let mut unmasked = Scratch::Payload.take();
+        payload.append_to(&mut unmasked);
         let mut inflated = Scratch::Inflated.take();
         let result = deflate
-            .inflate(scratch, self.max_size, &mut inflated)
+            .inflate(&unmasked, self.max_size, &mut inflated)
             .and_then(|()| deflate.finish_inflate(self.max_size.saturating_sub(inflated.len() as u64), &mut inflated))
             .map_err(|error| error.into_error(self.max_size))
             .and_then(|()| whole(kind, &inflated, sink));
         Scratch::Inflated.put(inflated);
+        Scratch::Payload.put(unmasked);
         result
     }
 
@@ -160,8 +183,13 @@ impl Assembler {
                 open.check(&self.buffer)?;
             }
             // §8.1: a text that ends inside a character is not UTF-8.
-            if open.checked != self.buffer.len() {
+            if open.checked != self.place.as_ref().map_or(self.buffer.len(), |place| place.payload().len()) {
                 return Err(Error::InvalidText);
+            }
+            if let Some(place) = self.place.take() {
+                sink.placed_message(open.kind, place, open.delivery == Delivery::Fragments);
+                self.open = None;
+                return Ok(());
             }
         }
         match (open.delivery, fin) {
@@ -204,6 +232,7 @@ impl Assembler {
     pub(crate) fn clear(&mut self) {
         self.open = None;
         self.buffer = Vec::new();
+        self.place = None;
     }
 
     /// Hand over what belongs to whole frames as one fragment, unless it is empty and not the last.
@@ -231,6 +260,13 @@ impl Open {
     /// Bytes that the message may still grow by.
     fn room(&self, max_size: u64, buffer: &[u8]) -> u64 {
         max_size.saturating_sub(self.handed).saturating_sub(buffer.len() as u64)
+    }
+
+    /// Tell whether the piece may begin a message that is assembled where its sink wants it: large, all of it in this
+    /// frame, and as it is on the wire.
+    fn is_placeable(&self, piece: &Piece<'_>) -> bool {
+        let size = piece.left.saturating_add(piece.bytes.len() as u64);
+        piece.fin && !self.said.compressed && self.handed == 0 && self.framed == 0 && size >= PLACED
     }
 
     /// Validate what was added to the buffer.

@@ -2,7 +2,7 @@
 
 /// The bytes cannot begin, continue or end a valid sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct InvalidUtf8;
+pub struct InvalidUtf8;
 
 /// Validate the beginning of a text that may be cut off anywhere.
 ///
@@ -21,6 +21,15 @@ pub(crate) fn valid_prefix(bytes: &[u8]) -> Result<usize, InvalidUtf8> {
         Err(error) if error.error_len().is_none() => Ok(whole),
         Err(_) => Err(InvalidUtf8),
     }
+}
+
+/// Validate a text that is all there.
+///
+/// # Errors
+/// [`InvalidUtf8`].
+#[inline]
+pub fn validate_utf8(bytes: &[u8]) -> Result<&str, InvalidUtf8> {
+    simdutf8::basic::from_utf8(bytes).map_err(|_| InvalidUtf8)
 }
 
 /// Tell whether a text that is all there is valid.
