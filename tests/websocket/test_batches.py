@@ -220,15 +220,15 @@ async def test_a_slow_peer_is_felt_within_the_batch() -> None:
 
     async def handler(ws: Websocket) -> None:
         async for _ in ws:
-            for step in range(5):
-                await slow.ws.send(bytes(50_000))
+            for step in range(8):
+                await slow.ws.send(bytes(20_000))
                 steps.append(step)
 
     await source.handle(handler)
     await source.feed(text("go"))
-    assert steps == [0, 1]
+    assert steps == [0, 1, 2, 3]
     assert len(slow.transport.writes) == 1
     slow.ws.resume_writing()
     await turns()
-    assert steps == [0, 1, 2]
-    assert len(slow.sent) == 3
+    assert steps == [0, 1, 2, 3, 4]
+    assert len(slow.sent) == 5
