@@ -44,11 +44,18 @@ pub struct Connection {
     sending: Option<(Kind, bool)>,
     output: Vec<u8>,
     hold_pongs: bool,
+    /// Made when the first of it is there.
+    ending: Option<Box<Ending>>,
+}
+
+/// What an open connection has no use for, and a pong, which it seldom has.
+#[derive(Debug, Default)]
+struct Ending {
     held_pong: Option<Box<[u8]>>,
-    pending_close: Option<Box<CloseFrame>>,
-    close_sent: Option<Box<CloseFrame>>,
-    close_received: Option<Box<CloseFrame>>,
-    failure: Option<Box<Error>>,
+    pending_close: Option<CloseFrame>,
+    close_sent: Option<CloseFrame>,
+    close_received: Option<CloseFrame>,
+    failure: Option<Error>,
 }
 
 /// What the next byte is part of.
@@ -73,11 +80,7 @@ impl Connection {
             sending: None,
             output: Vec::new(),
             hold_pongs: false,
-            held_pong: None,
-            pending_close: None,
-            close_sent: None,
-            close_received: None,
-            failure: None,
+            ending: None,
         }
     }
 
@@ -91,7 +94,7 @@ impl Connection {
         }
         if let Err(error) = self.receive(data, sink) {
             self.fail_with(error);
-            if let Some(error) = &self.failure {
+            if let Some(error) = self.failure() {
                 sink.failure(error);
             }
         }
@@ -168,11 +171,11 @@ impl Connection {
     /// [`Error::Closed`] if the peer's bytes ended before.
     pub fn send_close(&mut self, code: Option<u16>, reason: &str) -> Result<(), Error> {
         let frame = CloseFrame::checked(code, reason)?;
-        if self.close_sent.is_some() || self.pending_close.is_some() {
+        if self.close_sent().is_some() || self.has_pending_close() {
             return Ok(());
         }
         self.check_open()?;
-        self.encode_close(Box::new(frame));
+        self.encode_close(frame);
         self.state = State::Closing;
         Ok(())
     }
@@ -182,7 +185,7 @@ impl Connection {
     /// A reason is cut at 123 bytes. With a code that must not be on the wire, such as 1006, no Close is sent. Nothing
     /// happens if the connection failed already, or the closing handshake is as good as over.
     pub fn fail(&mut self, code: u16, reason: &str) {
-        if self.state != State::Closed && self.pending_close.is_none() {
+        if self.state != State::Closed && !self.has_pending_close() {
             self.fail_with(Error::Failed { code, reason: CloseFrame::truncated(code, reason).reason });
         }
     }
@@ -192,7 +195,7 @@ impl Connection {
     /// With `false` the one that was kept goes to the output.
     pub fn hold_pongs(&mut self, hold: bool) {
         self.hold_pongs = hold;
-        if !hold && let Some(pong) = self.held_pong.take() {
+        if !hold && let Some(pong) = self.ending.as_mut().and_then(|ending| ending.held_pong.take()) {
             self.answer_ping(&pong);
         }
     }
@@ -215,7 +218,7 @@ impl Connection {
 
     /// Encode a pending Close: it is at the end of the [output](Self::output) then, and the connection is closed.
     pub fn flush_close(&mut self) {
-        if let Some(frame) = self.pending_close.take() {
+        if let Some(frame) = self.ending.as_mut().and_then(|ending| ending.pending_close.take()) {
             self.encode_close(frame);
             self.state = State::Closed;
         }
@@ -240,7 +243,7 @@ impl Connection {
 
     /// Tell whether a Close waits for the output to be taken.
     pub fn has_pending_close(&self) -> bool {
-        self.pending_close.is_some()
+        self.ending.as_ref().is_some_and(|ending| ending.pending_close.is_some())
     }
 
     /// How far the closing handshake is.
@@ -250,17 +253,21 @@ impl Connection {
 
     /// The Close that was sent; a pending one was not.
     pub fn close_sent(&self) -> Option<&CloseFrame> {
-        self.close_sent.as_deref()
+        self.ending.as_ref()?.close_sent.as_ref()
     }
 
     /// The peer's Close.
     pub fn close_received(&self) -> Option<&CloseFrame> {
-        self.close_received.as_deref()
+        self.ending.as_ref()?.close_received.as_ref()
     }
 
     /// Why the connection failed, if it did.
     pub fn failure(&self) -> Option<&Error> {
-        self.failure.as_deref()
+        self.ending.as_ref()?.failure.as_ref()
+    }
+
+    fn ending(&mut self) -> &mut Ending {
+        self.ending.get_or_insert_default()
     }
 
     // Receiving.
@@ -400,15 +407,15 @@ impl Connection {
                 let frame = CloseFrame::parse(payload)?;
                 self.receiving = false;
                 self.release();
-                if self.close_sent.is_some() {
+                if self.close_sent().is_some() {
                     self.state = State::Closed;
                 } else {
                     // §5.5.1: an endpoint that has not sent a Close MUST send one in response, typically with the
                     // code that it received.
                     self.state = State::Closing;
-                    self.pending_close = Some(Box::new(CloseFrame { code: frame.code, reason: String::new() }));
+                    self.ending().pending_close = Some(CloseFrame { code: frame.code, reason: String::new() });
                 }
-                let frame: &CloseFrame = self.close_received.insert(Box::new(frame));
+                let frame: &CloseFrame = self.ending().close_received.insert(frame);
                 sink.close(frame);
             }
             Opcode::Continuation | Opcode::Text | Opcode::Binary => {}
@@ -424,7 +431,7 @@ impl Connection {
         }
         // §5.5.3: it is enough to answer the latest ping.
         if self.hold_pongs {
-            self.held_pong = Some(payload.into());
+            self.ending().held_pong = Some(payload.into());
         } else {
             self.encode(Opcode::Pong, true, false, payload);
         }
@@ -435,14 +442,14 @@ impl Connection {
         self.receiving = false;
         self.release();
         let code = error.close_code().filter(|code| close::is_permitted(*code));
-        if let (Some(code), None) = (code, &self.close_sent) {
+        if let (Some(code), None) = (code, self.close_sent()) {
             self.state = State::Closing;
-            self.pending_close = Some(Box::new(CloseFrame::truncated(code, &error.to_string())));
+            self.ending().pending_close = Some(CloseFrame::truncated(code, &error.to_string()));
         } else {
             // Our Close is out: §5.5.1 has nothing sent after it.
             self.state = State::Closed;
         }
-        self.failure = Some(Box::new(error));
+        self.ending().failure = Some(error);
     }
 
     /// Free what reading needed.
@@ -460,7 +467,7 @@ impl Connection {
     /// §5.5.1: nothing is sent after a Close.
     #[inline]
     fn check_open(&self) -> Result<(), Error> {
-        if self.close_sent.is_some() || self.state == State::Closed { Err(Error::Closed) } else { Ok(()) }
+        if self.close_sent().is_some() || self.state == State::Closed { Err(Error::Closed) } else { Ok(()) }
     }
 
     #[inline]
@@ -500,9 +507,9 @@ impl Connection {
         Ok(())
     }
 
-    fn encode_close(&mut self, frame: Box<CloseFrame>) {
+    fn encode_close(&mut self, frame: CloseFrame) {
         self.encode(Opcode::Close, true, false, &frame.body());
-        self.close_sent = Some(frame);
+        self.ending().close_sent = Some(frame);
     }
 
     /// Append a frame to the output, masked if we are the client.
