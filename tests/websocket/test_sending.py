@@ -543,15 +543,15 @@ async def test_close_after_the_peer_ended_tcp_without_a_close_does_not_raise_and
 
 
 async def test_a_peer_that_still_reads_what_was_sent_before_is_not_dropped() -> None:
-    peer = Peer(close_timeout=0.005)
+    peer = Peer(close_timeout=100)
     peer.transport.unsent = 1000
     await peer.handle(lambda ws: ws.close())
     for unsent in (800, 400, 0):
         peer.transport.unsent = unsent
-        await asyncio.sleep(0.006)
+        peer.ws.deadline_passed()
         assert "abort" not in peer.transport.calls
-    while "abort" not in peer.transport.calls:
-        await asyncio.sleep(0.001)
+    peer.ws.deadline_passed()
+    assert "abort" in peer.transport.calls
     await peer.lose()
 
 

@@ -599,10 +599,10 @@ impl MessageStream {
             return Ok(false);
         }
         let py = slf.py();
-        let Some(transport) = slf.borrow().transport.as_ref().map(|transport| transport.clone_ref(py)) else {
+        let Some(transport) = slf.borrow().transport.as_ref().map(|transport| transport.bind(py).clone()) else {
             return Ok(false);
         };
-        let gathered = if payload::gathers(transport.bind(py))? { Some(payload::buffer(data)?) } else { None };
+        let gathered = if payload::gathers(&transport)? { Some(payload::buffer(data)?) } else { None };
         let output = {
             let this = &mut *slf.borrow_mut();
             if this.write_paused || this.send_queued || !this.core.send_header(kind, payload.len()) {
@@ -616,8 +616,8 @@ impl MessageStream {
             output?
         };
         match gathered {
-            Some(payload) => transport.call_method1(py, intern!(py, "writelines"), ((output, payload),))?,
-            None => transport.call_method1(py, intern!(py, "write"), (output,))?,
+            Some(payload) => transport.call_method1(intern!(py, "writelines"), ((output, payload),))?,
+            None => transport.call_method1(intern!(py, "write"), (output,))?,
         };
         Ok(true)
     }
