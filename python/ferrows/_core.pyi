@@ -166,6 +166,9 @@ class Head:
         They are UTF-8, with what is not kept as surrogates.
         """
 
+    def select(self, names: tuple[str, ...]) -> list[list[str]]:
+        """Return what :meth:`getall` does for each of the names."""
+
 @final
 class Receive:
     """The awaitable of the next message: a coroutine that, while suspended, is also the future that it yields.

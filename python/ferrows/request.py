@@ -101,6 +101,15 @@ class Request:
             self._headers = Headers.of(self._head)
         return self._headers
 
+    def header_lines(self, *names: str) -> list[list[str]]:
+        """Return the values of several headers, whose names are given in lower case, each as `Headers.getall` does.
+
+        It looks into the head itself, where nobody has asked for :attr:`headers` yet.
+        """
+        if self._headers is None:
+            return self._head.select(names)
+        return [self._headers.getall(name) for name in names]
+
     @property
     def target(self) -> bytes:
         """The request target as it came."""

@@ -81,7 +81,10 @@ class Upgrade:
         else:
             if self.ws is None:
                 return await self.app.finish_response(self.request, response)
-            await self._finished()
+            if type(self.ws) is Websocket and _SIGNAL_AFTER not in self.app.signal_router:
+                self.ws.end_connection()
+            else:
+                await self._finished()
         finally:
             del self.app.websocket_tasks[task]
         return None

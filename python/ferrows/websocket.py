@@ -177,6 +177,8 @@ class Websocket(MessageStream):
         return ConnectionClosedOK(code, reason) if code in _CLEAN else ConnectionClosedError(code, reason)
 
     def _iteration_end(self) -> BaseException:
+        if self.close_received is not None and self._end()[0] in _CLEAN:
+            return StopAsyncIteration()
         error = self._closed_error()
         return StopAsyncIteration() if isinstance(error, ConnectionClosedOK) else error
 
@@ -309,9 +311,10 @@ class Websocket(MessageStream):
 
     def _wake_all_senders(self) -> None:
         """Let all who wait learn that nothing can be sent any more."""
-        for turn in self._senders or ():
-            if not turn.done():
-                turn.set_result(None)
+        if self._senders:
+            for turn in self._senders:
+                if not turn.done():
+                    turn.set_result(None)
         self._wake_writers()
 
     def _require_sendable(self) -> None:
@@ -570,5 +573,5 @@ def _check_fragment(fragment: Any, text: bool) -> None:
 def _check_close(code: int, reason: str) -> None:
     if not (1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999):
         raise ValueError(f"close code {code} may not be sent, permitted: 1000-1003, 1007-1014, 3000-4999")
-    if len(reason.encode("utf-8")) > _REASON_LIMIT:
+    if reason and len(reason.encode("utf-8")) > _REASON_LIMIT:
         raise ValueError(f"close reason of {len(reason.encode('utf-8'))} bytes, permitted {_REASON_LIMIT}")

@@ -80,6 +80,9 @@ class StandInHead(NamedTuple):
         values = (value for key, value in self.headers if key.decode("latin-1").lower() == name)
         return [value.decode("utf-8", "surrogateescape") for value in values]
 
+    def select(self, names: Sequence[str]) -> list[list[str]]:
+        return [self.getall(name) for name in names]
+
 
 class App:
     """An app without routes: one handler for everything. ``requests`` are those that it got."""

@@ -1305,7 +1305,7 @@ def test_eager_task_that_is_over_at_once_leaves_nothing_behind() -> None:
             return True
 
     class Eager:
-        def create_task(self, coroutine: Any) -> Over:
+        def create_task(self, coroutine: Any, *, name: str) -> Over:
             with pytest.raises(StopIteration):
                 coroutine.send(None)
             return Over()

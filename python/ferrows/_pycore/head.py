@@ -11,6 +11,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import sys
+from collections.abc import Sequence
 from typing import Final
 
 from ..exceptions import (
@@ -73,6 +74,10 @@ class Head:
         wanted = name.encode("latin-1")
         found = [value for known, value in self.headers if known.lower() == wanted]
         return [value.decode("utf-8", "surrogateescape") for value in found]
+
+    def select(self, names: Sequence[str]) -> list[list[str]]:
+        """Return what :meth:`getall` does for each of the names."""
+        return [self.getall(name) for name in names]
 
 
 # --------------------------------------------------------------------------------------------------------------------

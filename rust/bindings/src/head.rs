@@ -4,8 +4,9 @@ use crate::convert;
 use ferrows_core::{Head as CoreHead, HeadReader as CoreReader, Limits, METHODS};
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedStr;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBytes, PyString};
+use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
 use std::borrow::Cow;
 
 /// Collects one head of a request (RFC 9112).
@@ -83,11 +84,22 @@ impl Head {
     }
 
     fn getall<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Vec<Bound<'py, PyAny>>> {
-        let lowered = |octet: &u8| octet.to_ascii_lowercase();
         let fields = self.core.fields(self.raw.as_bytes(py));
-        let values =
-            fields.filter(|(known, _)| known.len() == name.len() && known.iter().map(lowered).eq(name.bytes()));
+        let values = fields.filter(|(known, _)| is_named(known, name));
         values.map(|(_, value)| decoded(py, value)).collect()
+    }
+
+    fn select<'py>(&self, py: Python<'py>, names: &Bound<'py, PyTuple>) -> PyResult<Vec<Bound<'py, PyList>>> {
+        let wanted = names.iter().map(|name| name.extract::<PyBackedStr>()).collect::<PyResult<Vec<_>>>()?;
+        let lists: Vec<_> = wanted.iter().map(|_| PyList::empty(py)).collect();
+        for (known, value) in self.core.fields(self.raw.as_bytes(py)) {
+            for (name, list) in wanted.iter().zip(&lists) {
+                if is_named(known, name) {
+                    list.append(decoded(py, value)?)?;
+                }
+            }
+        }
+        Ok(lists)
     }
 
     #[getter]
@@ -127,4 +139,9 @@ fn decoded<'py>(py: Python<'py>, octets: &[u8]) -> PyResult<Bound<'py, PyAny>> {
         Ok(text) => Ok(PyString::new(py, text).into_any()),
         Err(_) => PyBytes::new(py, octets).call_method1(intern!(py, "decode"), ("utf-8", "surrogateescape")),
     }
+}
+
+/// Tell whether a header as it came has this name, which is in lower case.
+fn is_named(known: &[u8], name: &str) -> bool {
+    known.len() == name.len() && known.iter().map(u8::to_ascii_lowercase).eq(name.bytes())
 }

@@ -7,6 +7,7 @@ import enum
 import functools
 import logging
 import re
+from collections.abc import Sequence
 from typing import Any, Final
 
 from ..._codec import Head, HeadReader
@@ -131,7 +132,7 @@ class HttpProtocol(HttpProtocolMixin, FerrowsProtocol):
         self._broken_line = "-"
         self._writer: ResponseWriter | None = None
         # What arrived after the current request, in pieces.
-        self._ahead: list[bytes] = []
+        self._ahead: Sequence[bytes] = ()
         self._reading_paused = False
         self._deadlines: Deadlines | None = None
         # The loop's time; 0 where nothing is waited for.
@@ -160,14 +161,15 @@ class HttpProtocol(HttpProtocolMixin, FerrowsProtocol):
             self._wake_reader()
         phase = self._phase
         if phase is Phase.HANDLER:
-            self._ahead += _pieces(data)
+            self._ahead = [*self._ahead, *_pieces(data)]
             self._pause_reading()
         elif phase is Phase.UPGRADED:
             super().data_received(data)
         elif phase is not Phase.CLOSING:
             self._read(data)
             if self._phase is Phase.HANDLER:
-                task = self.loop.create_task(self.connection_task())
+                # A name of its own would be formatted for each, and kept.
+                task = self.loop.create_task(self.connection_task(), name="ferrows connection")
                 # An eager task may be over already, and has then taken itself away.
                 if not task.done():
                     self.task = task
@@ -192,7 +194,7 @@ class HttpProtocol(HttpProtocolMixin, FerrowsProtocol):
         if not self.upgraded:
             self._cancel_task()
         self._head_reader = self._body_reader = None
-        self._ahead = []
+        self._ahead = ()
 
     def pause_writing(self) -> None:
         """Hold the handler back; a client that reads nothing for too long is dropped."""
@@ -252,7 +254,7 @@ class HttpProtocol(HttpProtocolMixin, FerrowsProtocol):
         self.request = request = Request(self._head, self, self.app)
         request.body = body
         if rest:
-            self._ahead[:0] = _pieces(rest)
+            self._ahead = [*_pieces(rest), *self._ahead]
         self._phase = Phase.HANDLER
         self._set_deadline(self.app.config.RESPONSE_TIMEOUT)
 
@@ -374,7 +376,8 @@ class HttpProtocol(HttpProtocolMixin, FerrowsProtocol):
         self._phase = Phase.IDLE
         self._set_deadline(self.app.config.KEEP_ALIVE_TIMEOUT)
         while self._ahead and self._phase is not Phase.HANDLER and self._phase is not Phase.CLOSING:
-            self._read(self._ahead.pop(0))
+            first, *self._ahead = self._ahead
+            self._read(first)
         if not self._ahead:
             self._resume_reading()
         if self._half_closed and self._phase is not Phase.HANDLER:
@@ -423,7 +426,7 @@ class HttpProtocol(HttpProtocolMixin, FerrowsProtocol):
         self._phase = Phase.UPGRADED
         self.upgraded = True
         self._stop_timers()
-        ahead, self._ahead = self._ahead, []
+        ahead, self._ahead = self._ahead, ()
         self._head = None
         self._resume_reading()
         return b"".join(ahead)
@@ -463,7 +466,7 @@ class HttpProtocol(HttpProtocolMixin, FerrowsProtocol):
         if transport is None or self.lost or self._phase is Phase.CLOSING:
             return
         self._phase = Phase.CLOSING
-        self._ahead = []
+        self._ahead = ()
         self._waiting_before = transport.get_write_buffer_size()
         if linger and not self._half_closed and not transport.is_closing() and transport.can_write_eof():
             self._resume_reading()

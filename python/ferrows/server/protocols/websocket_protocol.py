@@ -53,7 +53,8 @@ class WebSocketProtocol(HttpProtocol):
         )
         self._websocket_request: Request | None = None
         self._websocket_since = 0.0
-        self._early = b""
+        # Frames that came with the opening handshake; None once the transport feeds the codec.
+        self._early: bytes | None = b""
 
     async def websocket_handshake(self, request: Request, subprotocols: Sequence[str] | None = None) -> Websocket:
         """Answer the opening handshake (RFC 6455 §4.2.2) and hand the connection over to the codec.
@@ -95,9 +96,10 @@ class WebSocketProtocol(HttpProtocol):
     def _hand_over(self) -> None:
         """Let the transport feed the codec, beginning with what arrived early."""
         ws, transport = self.websocket, self.transport
-        early, self._early = self._early, b""
-        if ws is None or transport is None or "data_received" in self.__dict__:
+        early = self._early
+        if ws is None or transport is None or early is None:
             return
+        self._early = None
         # uvloop keeps the bound method that it found when the protocol was set, so it is set again; asyncio looks it up
         # at each call.
         self.data_received = ws.receive_data  # type: ignore[method-assign]
@@ -168,7 +170,8 @@ class WebSocketProtocol(HttpProtocol):
                 self._log_end(ws)
         finally:
             # What would keep protocol, request and ws alive in cycles.
-            self.__dict__.pop("data_received", None)
+            if ws is not None and self._early is None:
+                del self.data_received
             self._websocket_request = None
             super().connection_lost(exc)
 
