@@ -54,10 +54,10 @@ class Request:
         "_headers",
         "_id",
         "_json",
+        "_match_info",
         "app",
         "body",
         "endpoint",
-        "match_info",
         "method",
         "path",
         "protocol",
@@ -76,7 +76,7 @@ class Request:
         self.body = b""
         self.path, self.query_string = _split_target(head.target)
         self.route: Any = None
-        self.match_info: dict[str, Any] = {}
+        self._match_info: dict[str, Any] | None = None
         self.endpoint: str | None = None
         # Whether `respond` was called, so that there is no response left to return.
         self.responded = False
@@ -238,6 +238,18 @@ class Request:
         query = f"?{self.query_string}" if self.query_string else ""
         path = "" if self.path == "*" else self.path
         return f"{self.scheme}://{self.host}{path}{query}"
+
+    @property
+    def match_info(self) -> dict[str, Any]:
+        """The parameters of the path."""
+        if self._match_info is None:
+            self._match_info = {}
+        return self._match_info
+
+    @match_info.setter
+    def match_info(self, values: dict[str, Any]) -> None:
+        # Most paths have none, and a dictionary lasts as long as the request.
+        self._match_info = values or None
 
     @property
     def name(self) -> str | None:

@@ -151,7 +151,7 @@ class Router:
         self._compiled = _Compiled(self.routes)
 
     def resolve(self, path: str, method: str, host: str = "") -> tuple[Route, dict[str, Any]]:
-        """Find the route and its parameters for a raw (still percent-encoded) path.
+        """Find the route and its parameters, not to be changed, for a raw (still percent-encoded) path.
 
         Raises BadRequest (path not decodable), NotFound, or MethodNotAllowed with the methods that would do.
         """
@@ -160,7 +160,7 @@ class Router:
             assert self._compiled is not None
         direct = self._compiled.direct.get(path)
         if direct is not None and method in direct:
-            return direct[method], {}
+            return direct[method], _NO_VALUES
         decoded = decode_path(path)
         allowed: set[str] = set()
         for table in self._compiled.tables(host):
@@ -173,6 +173,10 @@ class Router:
         if allowed:
             raise MethodNotAllowed(f"Method {method} not allowed for URL {path}", method, sorted(allowed))
         raise NotFound(f"Requested URL {path} not found")
+
+
+# One for all requests: it lasts as long as a websocket's handler.
+_NO_VALUES: Final[dict[str, Any]] = {}
 
 
 def decode_path(raw: str) -> str:

@@ -428,6 +428,7 @@ class HttpProtocol(HttpProtocolMixin, FerrowsProtocol):
         self._stop_timers()
         ahead, self._ahead = self._ahead, ()
         self._head = None
+        self._since = 0.0
         self._resume_reading()
         return b"".join(ahead)
 

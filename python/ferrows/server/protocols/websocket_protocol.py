@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +33,10 @@ class WebSocketProtocol(HttpProtocol):
     sizes in bytes.
     """
 
-    __slots__ = ("_early", "_settings", "_websocket_request", "_websocket_since", "websocket")
+    __slots__ = ("_early", "_settings", "_websocket_request", "_websocket_since", "data_received", "websocket")
+
+    data_received: Callable[[bytes], None]  # type: ignore[assignment]
+    """What the transport calls: :meth:`receive_http`, and after the opening handshake the codec's own method."""
 
     def __init__(
         self,
@@ -53,6 +56,7 @@ class WebSocketProtocol(HttpProtocol):
         )
         self._websocket_request: Request | None = None
         self._websocket_since = 0.0
+        self.data_received = self.receive_http
         # Frames that came with the opening handshake; None once the transport feeds the codec.
         self._early: bytes | None = b""
 
@@ -102,7 +106,7 @@ class WebSocketProtocol(HttpProtocol):
         self._early = None
         # uvloop keeps the bound method that it found when the protocol was set, so it is set again; asyncio looks it up
         # at each call.
-        self.data_received = ws.receive_data  # type: ignore[method-assign]
+        self.data_received = ws.receive_data
         transport.set_protocol(self)
         if early:
             ws.receive_data(early)
@@ -119,8 +123,8 @@ class WebSocketProtocol(HttpProtocol):
             keepalive = self.state["keepalive"] = Keepalive(self.loop)
         return keepalive
 
-    def data_received(self, data: bytes) -> None:
-        """Read HTTP; after the opening handshake the codec's own method takes this one's place."""
+    def receive_http(self, data: bytes) -> None:
+        """Read HTTP until the transport feeds the codec."""
         if self.websocket is None:
             super().data_received(data)
         else:
@@ -170,8 +174,7 @@ class WebSocketProtocol(HttpProtocol):
                 self._log_end(ws)
         finally:
             # What would keep protocol, request and ws alive in cycles.
-            if ws is not None and self._early is None:
-                del self.data_received
+            self.data_received = _ignore
             self._websocket_request = None
             super().connection_lost(exc)
 
@@ -215,6 +218,10 @@ class WebSocketProtocol(HttpProtocol):
             ws.messages_sent,
             ws.bytes_sent,
         )
+
+
+def _ignore(data: bytes) -> None:
+    """What a connection that is gone does with data."""
 
 
 @functools.lru_cache(maxsize=16)
