@@ -35,9 +35,8 @@ pub struct Connection {
     state: State,
     /// Neither the peer's Close nor a failure nor the end of the bytes has come.
     receiving: bool,
-    receipt: Receipt,
-    /// The beginning of a header, or of a control frame's payload.
-    partial: Vec<u8>,
+    /// Between two frames there is none.
+    partial: Option<Box<Partial>>,
     assembler: Assembler,
     deflate: Option<Box<PerMessageDeflate>>,
     /// The kind of the fragmented message being sent, and whether it is compressed.
@@ -58,12 +57,13 @@ struct Ending {
     failure: Option<Error>,
 }
 
-/// What the next byte is part of.
-#[derive(Clone, Copy, Debug)]
-enum Receipt {
-    Header,
-    /// The payload of the frame, of which so many bytes came.
-    Payload(FrameHeader, u64),
+/// A frame of which only the beginning has come.
+#[derive(Debug, Default)]
+struct Partial {
+    /// Its header, and how many bytes of its payload came; if `None`, not even all of the header did.
+    header: Option<(FrameHeader, u64)>,
+    /// The beginning of the header, or of a control frame's payload.
+    bytes: Vec<u8>,
 }
 
 impl Connection {
@@ -73,8 +73,7 @@ impl Connection {
             role: config.role,
             state: State::Open,
             receiving: true,
-            receipt: Receipt::Header,
-            partial: Vec::new(),
+            partial: None,
             assembler: Assembler::new(config.max_size),
             deflate: config.deflate.map(|config| Box::new(PerMessageDeflate::new(config))),
             sending: None,
@@ -274,18 +273,20 @@ impl Connection {
 
     fn receive<S: Sink>(&mut self, data: &[u8], sink: &mut S) -> Result<(), Error> {
         let mut input = data;
-        if let Receipt::Payload(header, received) = self.receipt {
-            input = self.payload(header, received, input, sink)?;
-        } else if !self.partial.is_empty() {
-            let Some((header, rest)) = self.resume_header(input)? else {
-                return Ok(());
-            };
-            self.begin_frame(&header);
-            input = self.payload(header, 0, rest, sink)?;
+        if let Some(partial) = &self.partial {
+            if let Some((header, received)) = partial.header {
+                input = self.payload(header, received, input, sink)?;
+            } else {
+                let Some((header, rest)) = self.resume_header(input)? else {
+                    return Ok(());
+                };
+                self.begin_frame(&header);
+                input = self.payload(header, 0, rest, sink)?;
+            }
         }
         while self.receiving && !input.is_empty() {
             let Some((header, size)) = FrameHeader::parse(input, &self.rules())? else {
-                self.partial.extend_from_slice(input);
+                self.partial().bytes.extend_from_slice(input);
                 break;
             };
             let rest = &input[size..];
@@ -335,16 +336,21 @@ impl Connection {
     /// Go on with a header whose beginning came before. Returns it with the input after it.
     fn resume_header<'a>(&mut self, input: &'a [u8]) -> Result<Option<(FrameHeader, &'a [u8])>, Error> {
         let mut bytes = [0; MAX_HEADER];
-        let before = self.partial.len();
+        let begun = self.partial().bytes.as_slice();
+        let before = begun.len();
         let added = input.len().min(MAX_HEADER - before);
-        bytes[..before].copy_from_slice(&self.partial);
+        bytes[..before].copy_from_slice(begun);
         bytes[before..before + added].copy_from_slice(&input[..added]);
         let Some((header, size)) = FrameHeader::parse(&bytes[..before + added], &self.rules())? else {
-            self.partial.extend_from_slice(&input[..added]);
+            self.partial().bytes.extend_from_slice(&input[..added]);
             return Ok(None);
         };
-        self.partial = Vec::new();
+        self.partial = None;
         Ok(Some((header, &input[size - before..])))
+    }
+
+    fn partial(&mut self) -> &mut Partial {
+        self.partial.get_or_insert_default()
     }
 
     /// Take note of a header.
@@ -370,15 +376,20 @@ impl Connection {
         let size = usize::try_from(missing).map_or(input.len(), |missing| missing.min(input.len()));
         let (bytes, rest) = input.split_at(size);
         let left = missing - size as u64;
-        self.receipt = if left == 0 { Receipt::Header } else { Receipt::Payload(header, header.length - left) };
         // The key repeats every four bytes, so the remainder is enough.
         let offset = (received % 4) as usize;
+        let begun = if left == 0 {
+            self.partial.take()
+        } else {
+            self.partial().header = Some((header, header.length - left));
+            None
+        };
         if header.opcode.is_control() {
             if left > 0 {
-                mask::append_unmasked(&mut self.partial, bytes, header.mask, offset);
+                mask::append_unmasked(&mut self.partial().bytes, bytes, header.mask, offset);
             } else {
                 // Most control frames arrive whole and leave no buffer behind.
-                let mut payload = std::mem::take(&mut self.partial);
+                let mut payload = begun.map_or_else(Vec::new, |partial| partial.bytes);
                 mask::append_unmasked(&mut payload, bytes, header.mask, offset);
                 self.control(header.opcode, &payload, sink)?;
             }
@@ -454,8 +465,7 @@ impl Connection {
 
     /// Free what reading needed.
     fn release(&mut self) {
-        self.partial = Vec::new();
-        self.receipt = Receipt::Header;
+        self.partial = None;
         self.assembler.clear();
         if let Some(deflate) = &mut self.deflate {
             deflate.stop_inflating();

@@ -79,24 +79,25 @@ class FerrowsProtocol(asyncio.Protocol):
     """
 
     # There is one for each connection, and with more than 30 attributes a __dict__ alone takes 2 KiB. It is there for
-    # what subclasses and applications add.
+    # what subclasses and applications add, and for what few connections need: these attributes have a default here.
     __slots__ = (
         "__dict__",
         "__weakref__",
-        "_abort_timer",
-        "_drain_waiters",
-        "_more",
         "_paused",
         "_unix",
         "app",
         "conn_info",
         "connections",
         "loop",
-        "recv_buffer",
         "signal",
         "task",
         "transport",
     )
+
+    recv_buffer: bytes | bytearray = b""
+    _drain_waiters: list[asyncio.Future[None]] | None = None
+    _more: asyncio.Future[None] | None = None
+    _abort_timer: asyncio.TimerHandle | None = None
 
     def __init__(
         self,
@@ -114,12 +115,8 @@ class FerrowsProtocol(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
         self.conn_info: ConnInfo | None = None
         self.task: asyncio.Task[None] | None = None
-        self.recv_buffer: bytes | bytearray = b""
         self._unix = unix
         self._paused = False
-        self._drain_waiters: list[asyncio.Future[None]] | None = None
-        self._more: asyncio.Future[None] | None = None
-        self._abort_timer: asyncio.TimerHandle | None = None
 
     @property
     def ctx(self) -> SimpleNamespace | None:
@@ -224,12 +221,14 @@ class FerrowsProtocol(asyncio.Protocol):
         self.close()
 
     def _wake_writers(self) -> None:
-        waiters, self._drain_waiters = self._drain_waiters, None
-        for waiter in waiters or ():
-            if not waiter.done():
-                waiter.set_result(None)
+        if self._drain_waiters:
+            waiters, self._drain_waiters = self._drain_waiters, None
+            for waiter in waiters:
+                if not waiter.done():
+                    waiter.set_result(None)
 
     def _wake_reader(self) -> None:
-        waiter, self._more = self._more, None
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
+        if self._more is not None:
+            waiter, self._more = self._more, None
+            if not waiter.done():
+                waiter.set_result(None)

@@ -82,28 +82,31 @@ class HttpProtocol(HttpProtocolMixin, FerrowsProtocol):
     __slots__ = (
         "_ahead",
         "_body_reader",
-        "_broken_line",
-        "_cancelled",
         "_deadline",
         "_deadlines",
-        "_half_closed",
-        "_half_closed_timer",
         "_head",
         "_head_reader",
         "_limits",
         "_phase",
         "_reading_paused",
         "_since",
-        "_timed_out",
-        "_waiting_before",
         "_writer",
         "_written",
-        "_written_before",
         "keep_alive",
         "request",
         "state",
         "upgraded",
     )
+
+    # What the access log shows of a head that is none.
+    _broken_line = "-"
+    _timed_out = False
+    _cancelled = False
+    # The client sends no more.
+    _half_closed = False
+    _half_closed_timer: asyncio.TimerHandle | None = None
+    _written_before = 0
+    _waiting_before = 0
 
     def __init__(
         self,
@@ -128,8 +131,6 @@ class HttpProtocol(HttpProtocolMixin, FerrowsProtocol):
         self._head_reader: HeadReader | None = None
         self._body_reader: BodyReader | None = None
         self._head: Head | None = None
-        # What the access log shows of a head that is none.
-        self._broken_line = "-"
         self._writer: ResponseWriter | None = None
         # What arrived after the current request, in pieces.
         self._ahead: Sequence[bytes] = ()
@@ -137,14 +138,7 @@ class HttpProtocol(HttpProtocolMixin, FerrowsProtocol):
         self._deadlines: Deadlines | None = None
         # The loop's time; 0 where nothing is waited for.
         self._deadline = 0.0
-        self._timed_out = False
-        self._cancelled = False
-        # The client sends no more.
-        self._half_closed = False
-        self._half_closed_timer: asyncio.TimerHandle | None = None
         self._written = 0
-        self._written_before = 0
-        self._waiting_before = 0
         self._since = 0.0
 
     # ----------------------------------------------------------------------------------------------------------------
