@@ -417,7 +417,7 @@ class App(Registrar):
                 if unrouted is not None:
                     raise unrouted
                 if route.websocket:
-                    return Upgrade(self, request, route, values)
+                    return Upgrade(request, values)
                 response = await called(route.handler, request, **values)
                 if not isinstance(response, HTTPResponse):
                     if response is None and request.responded:

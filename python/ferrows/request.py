@@ -6,9 +6,9 @@ import base64
 import binascii
 import json as json_module
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qsl
 
 from .cookies import parse_cookies
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from .response import HTTPResponse
 
 __all__ = ["Credentials", "File", "Request"]
-
-_UNSET: Final[Any] = object()
 
 
 class Credentials(NamedTuple):
@@ -45,16 +43,11 @@ class Request:
 
     __slots__ = (
         "__weakref__",
-        "_args",
-        "_cookies",
-        "_credentials",
         "_ctx",
-        "_form",
         "_head",
         "_headers",
-        "_id",
-        "_json",
         "_match_info",
+        "_parsed",
         "app",
         "body",
         "endpoint",
@@ -81,16 +74,20 @@ class Request:
         # Whether `respond` was called, so that there is no response left to return.
         self.responded = False
         self._headers: Headers | None = None
-        self._args: MultiDict | None = None
-        self._form: tuple[MultiDict, MultiDict] | None = None
-        self._cookies: dict[str, str] | None = None
-        self._credentials: Credentials | None = None
         self._ctx: SimpleNamespace | None = None
-        self._id: Any = None
-        self._json: Any = _UNSET
+        # What was asked for, by name.
+        self._parsed: dict[str, Any] | None = None
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {self.method} {self.path}>"
+
+    def _once(self, name: str, parse: Callable[[], Any]) -> Any:
+        """Parse something when it is asked for first."""
+        if self._parsed is None:
+            self._parsed = {}
+        if name not in self._parsed:
+            self._parsed[name] = parse()
+        return self._parsed[name]
 
     # ----------------------------------------------------------------------------------------------------------------
     # The head
@@ -122,18 +119,15 @@ class Request:
 
     @property
     def cookies(self) -> dict[str, str]:
-        if self._cookies is None:
-            # HTTP/2 clients split them; one behind a proxy may arrive so.
-            self._cookies = parse_cookies("; ".join(self.headers.getall("cookie")))
-        return self._cookies
+        # HTTP/2 clients split them; one behind a proxy may arrive so.
+        cookies: dict[str, str] = self._once("cookies", lambda: parse_cookies("; ".join(self.headers.getall("cookie"))))
+        return cookies
 
     @property
     def args(self) -> MultiDict:
         """The query, decoded: ``args.get(name)`` is the first value, ``args.getlist(name)`` every one."""
-        if self._args is None:
-            pairs = parse_qsl(self.query_string, keep_blank_values=True, errors="replace")
-            self._args = MultiDict.from_pairs(pairs)
-        return self._args
+        args: MultiDict = self._once("args", lambda: MultiDict.from_pairs(self.query_args))
+        return args
 
     @property
     def query_args(self) -> list[tuple[str, str]]:
@@ -147,20 +141,16 @@ class Request:
     @property
     def id(self) -> uuid.UUID | str:
         """The client's ``X-Request-ID``, as a UUID where it is one; a random UUID where there is none."""
-        if self._id is None:
-            given = self.headers.get("x-request-id")
-            try:
-                self._id = uuid.UUID(given) if given else uuid.uuid4()
-            except ValueError:
-                self._id = given
-        return self._id  # type: ignore[no-any-return]
+        request_id: uuid.UUID | str = self._once("id", lambda: _parse_id(self.headers.get("x-request-id")))
+        return request_id
 
     @property
     def credentials(self) -> Credentials:
         """The ``Authorization`` field in its parts; Basic that cannot be decoded has only its token."""
-        if self._credentials is None:
-            self._credentials = _parse_credentials(self.headers.get("authorization"))
-        return self._credentials
+        credentials: Credentials = self._once(
+            "credentials", lambda: _parse_credentials(self.headers.get("authorization"))
+        )
+        return credentials
 
     @property
     def token(self) -> str | None:
@@ -276,9 +266,7 @@ class Request:
     @property
     def json(self) -> Any:
         """The body as JSON, None where it is empty; BadRequest where it is none."""
-        if self._json is _UNSET:
-            self._json = self.load_json()
-        return self._json
+        return self._once("json", self.load_json)
 
     def load_json(self, loads: Any = json_module.loads) -> Any:
         """Parse the body with ``loads``."""
@@ -300,9 +288,8 @@ class Request:
         return self._parsed_form()[1]
 
     def _parsed_form(self) -> tuple[MultiDict, MultiDict]:
-        if self._form is None:
-            self._form = parse_form(self.content_type, self.body)
-        return self._form
+        form: tuple[MultiDict, MultiDict] = self._once("form", lambda: parse_form(self.content_type, self.body))
+        return form
 
     # ----------------------------------------------------------------------------------------------------------------
     # The answer
@@ -349,6 +336,15 @@ def _split_port(host: str) -> tuple[str, str, str]:
     if not colon or "]" in port:
         return host, "", ""
     return name, colon, port
+
+
+def _parse_id(given: str | None) -> uuid.UUID | str:
+    if not given:
+        return uuid.uuid4()
+    try:
+        return uuid.UUID(given)
+    except ValueError:
+        return given
 
 
 def _parse_credentials(value: str | None) -> Credentials:

@@ -16,9 +16,7 @@ from .response import HTTPResponse
 from .websocket import Websocket
 
 if TYPE_CHECKING:
-    from .app import App
     from .request import Request
-    from .routing import Route
 
 __all__ = ["Upgrade", "called", "refusable"]
 
@@ -32,15 +30,18 @@ _SIGNAL_EXCEPTION: Final = "websocket.handler.exception"
 class Upgrade:
     """One request on its way to a WebSocket, its handler, and the end of both."""
 
-    __slots__ = ("app", "request", "route", "values", "ws")
+    __slots__ = ("request", "values", "ws")
 
-    def __init__(self, app: App, request: Request, route: Route, values: dict[str, Any]) -> None:
-        self.app = app
+    def __init__(self, request: Request, values: dict[str, Any]) -> None:
         self.request = request
-        self.route = route
         self.values = values
         # Whatever the protocol's handshake returned; None while the response can still be an HTTP one.
         self.ws: Any = None
+
+    @property
+    def app(self) -> App:
+        app: App = self.request.app
+        return app
 
     async def serve(self) -> HTTPResponse | None:
         """Upgrade and run the handler in this task; a response instead where the upgrade was refused."""
@@ -49,12 +50,12 @@ class Upgrade:
         response: Any = None
         self.app.websocket_tasks[task] = self.request.protocol
         try:
-            if self.route.decorators:
+            if self.request.route.decorators:
                 response = await self._decorated()
             else:
                 await self._open()
                 # No coroutine of ours in between: this one and the handler's last as long as the connection.
-                result = self.route.handler(self.request, self.ws, **self.values)
+                result = self.request.route.handler(self.request, self.ws, **self.values)
                 if inspect.isawaitable(result):
                     await result
         except asyncio.CancelledError:
@@ -96,7 +97,7 @@ class Upgrade:
 
     async def _open(self) -> None:
         request = self.request
-        self.ws = await request.protocol.websocket_handshake(request, self.route.subprotocols)
+        self.ws = await request.protocol.websocket_handshake(request, self.request.route.subprotocols)
         if _SIGNAL_BEFORE in self.app.signal_router:
             await self.app.signal_router.send(_SIGNAL_BEFORE, {"request": request, "websocket": self.ws})
 
@@ -104,7 +105,7 @@ class Upgrade:
         """Run what :func:`refusable` made, which may call ``run``; returns what it answers instead."""
         token = _upgrade.set(self)
         try:
-            response = await called(self.route.handler, self.request, **self.values)
+            response = await called(self.request.route.handler, self.request, **self.values)
         finally:
             _upgrade.reset(token)
         if self.ws is None and not isinstance(response, HTTPResponse):

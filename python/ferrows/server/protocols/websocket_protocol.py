@@ -86,7 +86,8 @@ class WebSocketProtocol(HttpProtocol):
         self._early = self.detach()
         self.websocket = ws
         self._websocket_request = request
-        self._websocket_since = perf_counter()
+        if self.app.config.ACCESS_LOG:
+            self._websocket_since = perf_counter()
         self._keepalive().add(ws)
         transport.write(handshake.response)
         if self._early:
