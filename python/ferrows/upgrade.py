@@ -16,6 +16,7 @@ from .response import HTTPResponse
 from .websocket import Websocket
 
 if TYPE_CHECKING:
+    from .app import App
     from .request import Request
 
 __all__ = ["Upgrade", "called", "refusable"]
@@ -40,6 +41,7 @@ class Upgrade:
 
     @property
     def app(self) -> App:
+        """The app that answers the request."""
         app: App = self.request.app
         return app
 
