@@ -196,7 +196,9 @@ impl Arguments {
 
     /// What a report repeats of the command line.
     pub fn to_json(&self) -> Value {
-        let files: Vec<String> = self.payload_files.iter().map(|file| file.display().to_string()).collect();
+        // Not their folder, which is a temporary one.
+        let names = self.payload_files.iter().filter_map(|file| file.file_name());
+        let files: Vec<String> = names.map(|name| name.to_string_lossy().into_owned()).collect();
         json!({
             "address": self.target.address.to_string(),
             "path": self.target.path,
