@@ -636,6 +636,42 @@ async def test_own_protocol_decides_what_a_handshake_returns(app: App) -> None:
 
 
 @on_both_loops
+async def test_own_protocol_sees_what_arrives_until_the_codec_is_fed(app: App) -> None:
+    seen: list[bytes] = []
+
+    class Watching(WebSocketProtocol):
+        def data_received(self, data: bytes) -> None:
+            seen.append(data)
+            super().data_received(data)
+
+    @app.websocket("/ws")
+    async def handler(request: Any, ws: Websocket) -> None:
+        async for message in ws:
+            await ws.send(message)
+
+    async with running(app, protocol=Watching) as server:
+        client = await connect(server)
+        assert (await client.ask("/")).status == 200
+        await client.close()
+        host, port = address(server)
+        async with websockets.connect(f"ws://{host}:{port}/ws") as ws:
+            await ws.send("one")
+            assert await ws.recv() == "one"
+    assert [data.split(b" ")[:2] for data in seen] == [[b"GET", b"/"], [b"GET", b"/ws"]]
+
+
+def test_protocol_has_settings_of_its_own(app: App) -> None:
+    loop: Any = object()
+    first, second = (WebSocketProtocol(loop, app, websocket_max_size=100, websocket_timeout=3) for _ in range(2))
+    first.websocket_max_size = 5
+    first.websocket_ping_interval = None
+    for protocol, size, interval in ((first, 5, None), (second, 100, 20.0)):
+        assert protocol.websocket_max_size == size
+        assert protocol.websocket_ping_interval == interval
+        assert (protocol.websocket_timeout, protocol.websocket_ping_timeout) == (3, 20.0)
+
+
+@on_both_loops
 async def test_protocol_without_websockets_gets_no_arguments_for_them(app: App) -> None:
     seen: list[dict[str, Any]] = []
 

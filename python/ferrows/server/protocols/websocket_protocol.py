@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ...config import WebsocketSettings
 from ...exceptions import BadRequest
@@ -23,6 +24,18 @@ __all__ = ["WebSocketProtocol"]
 access_logger = logging.getLogger("ferrows.access")
 
 
+def _setting(name: str) -> Any:
+    """Make an attribute of one of a protocol's settings, which it shares until it gets one of its own."""
+
+    def read(protocol: WebSocketProtocol) -> Any:
+        return getattr(protocol._settings, name)
+
+    def write(protocol: WebSocketProtocol, value: Any) -> None:
+        protocol._settings = replace(protocol._settings, **{name: value})
+
+    return property(read, write)
+
+
 class WebSocketProtocol(HttpProtocol):
     """The protocol of a server's connections.
 
@@ -34,6 +47,11 @@ class WebSocketProtocol(HttpProtocol):
     """
 
     __slots__ = ("_early", "_settings", "_websocket_request", "_websocket_since", "data_received", "websocket")
+
+    websocket_timeout = _setting("timeout")
+    websocket_max_size = _setting("max_size")
+    websocket_ping_interval = _setting("ping_interval")
+    websocket_ping_timeout = _setting("ping_timeout")
 
     data_received: Callable[[bytes], None]  # type: ignore[assignment]
     """What the transport calls: :meth:`receive_http`, and after the opening handshake the codec's own method."""
@@ -56,7 +74,8 @@ class WebSocketProtocol(HttpProtocol):
         )
         self._websocket_request: Request | None = None
         self._websocket_since = 0.0
-        self.data_received = self.receive_http
+        # The slot itself: a subclass may have a method of this name, which then comes first.
+        _DATA_RECEIVED.__set__(self, self.receive_http)
         # Frames that came with the opening handshake; None once the transport feeds the codec.
         self._early: bytes | None = b""
 
@@ -176,6 +195,7 @@ class WebSocketProtocol(HttpProtocol):
         finally:
             # What would keep protocol, request and ws alive in cycles.
             self.data_received = _ignore
+            _DATA_RECEIVED.__set__(self, _ignore)
             self._websocket_request = None
             super().connection_lost(exc)
 
@@ -219,6 +239,9 @@ class WebSocketProtocol(HttpProtocol):
             ws.messages_sent,
             ws.bytes_sent,
         )
+
+
+_DATA_RECEIVED: Final[Any] = WebSocketProtocol.__dict__["data_received"]
 
 
 def _ignore(data: bytes) -> None:
