@@ -417,7 +417,7 @@ _OPTIONS: Final[Mapping[str, _Option]] = {
 
 
 def _setting(key: str) -> property:
-    """Look a setting up as an attribute: ``__getattr__`` costs ten times as much, and connections ask for several."""
+    """Look a setting up as an attribute: ``__getattr__`` costs four times as much, and connections ask for several."""
 
     def setting(config: Config) -> Any:
         try:

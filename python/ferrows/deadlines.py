@@ -22,7 +22,7 @@ class Deadlines:
     """Everything of one loop that has the same number of seconds.
 
     So the first that was added is the first that is due, and adding or discarding one costs an entry of a dictionary:
-    a tenth of what a timer of the loop costs, and most deadlines never pass.
+    a quarter of what a timer of asyncio's costs and half of one of uvloop's, and most deadlines never pass.
     """
 
     __slots__ = ("_due", "_loop", "_seconds", "_timer")

@@ -57,9 +57,7 @@ def test_each_is_told_in_time_by_one_timer() -> None:
 def test_what_is_discarded_is_not_told_and_the_rest_is_not_late() -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        start = loop.time()
-        ten = deadlines(loop, 10)
-        first, second = Watched(loop), Watched(loop)
+        start, ten, first, second = loop.time(), deadlines(loop, 10), Watched(loop), Watched(loop)
         ten.add(first)
         await asyncio.sleep(3)
         ten.add(second)
@@ -74,9 +72,7 @@ def test_what_is_discarded_is_not_told_and_the_rest_is_not_late() -> None:
 def test_added_again_it_begins_anew() -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        start = loop.time()
-        ten = deadlines(loop, 10)
-        first, second = Watched(loop), Watched(loop)
+        start, ten, first, second = loop.time(), deadlines(loop, 10), Watched(loop), Watched(loop)
         ten.add(first)
         ten.add(second)
         await asyncio.sleep(5)

@@ -375,7 +375,8 @@ def test_values_of_a_header_come_in_order_and_without_the_white_space_around_the
     head = head_of(GET + H + b"X-A: \t1, 2 \t\r\nx-b: 0\r\nX-a:\r\nx-A:\xe4\t\xff\r\nX-A-B: 3\r\n\r\n")
     assert head.getall("x-a") == ["1, 2", "", "\udce4\t\udcff"]
     assert head.getall("host") == ["a.example"]
-    assert head.getall("x") == head.getall("X-A") == head.getall("\xe4") == []
+    assert head.getall("x") == head.getall("X-A") == head.getall("\xe4") == head.getall("\u20ac") == []
+    assert head.select(("host", "x-a", "\u20ac")) == [["a.example"], ["1, 2", "", "\udce4\t\udcff"], []]
 
 
 def test_method_and_version_are_shared_between_heads() -> None:

@@ -71,7 +71,8 @@ class Head:
 
     def getall(self, name: str) -> list[str]:
         """Return the values of a header, whose name is given in lower case, in order."""
-        wanted = name.encode("latin-1")
+        # What is not ASCII names no header; a question mark is no token either.
+        wanted = name.encode("ascii", "replace")
         found = [value for known, value in self.headers if known.lower() == wanted]
         return [value.decode("utf-8", "surrogateescape") for value in found]
 
