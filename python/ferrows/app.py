@@ -36,7 +36,7 @@ from .server.tls import TLS, ssl_context
 from .signals import Signal, SignalRouter
 from .static import StaticFiles
 from .tasks import Tasks, Work
-from .upgrade import Upgrade, called, refusable
+from .upgrade import Upgrade, called, is_awaitable, refusable
 
 if TYPE_CHECKING:
     import socket
@@ -418,7 +418,8 @@ class App(Registrar):
                     raise unrouted
                 if route.websocket:
                     return Upgrade(request, values)
-                response = await called(route.handler, request, **values)
+                result = route.handler(request, **values)
+                response = await result if is_awaitable(result) else result
                 if not isinstance(response, HTTPResponse):
                     if response is None and request.responded:
                         return None

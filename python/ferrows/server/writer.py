@@ -149,21 +149,21 @@ def _encode_head(response: HTTPResponse, framing: str, version: str, keep_alive:
     parts = [_STATUS_LINES.get(status) or f"HTTP/1.1 {status} \r\n"]
     options: list[str] = []
     dated = False
-    for name, value in response.fields():
-        lowered = name.lower()
+    for lowered, fields in response.headers.by_name():
         if lowered == "connection":
-            options += parse_list(value)
+            options += (option for _, value in fields for option in parse_list(value))
         elif lowered == "date":
             dated = True
         elif lowered == "upgrade" and "upgrade" not in (option.lower() for option in options):
             # RFC 9110 §7.8: a sender of Upgrade MUST name it in Connection too.
             options.append("Upgrade")
         if lowered not in _OURS:
-            parts.append(f"{name}: {value}\r\n")
+            parts += [f"{name}: {value}\r\n" for name, value in fields]
+    parts += [f"Set-Cookie: {cookie}\r\n" for cookie in response.cookies_to_set()]
     parts.append(framing)
     if not dated:
         parts.append(_date_line())
-    if "close" in (option.lower() for option in options):
+    if options and "close" in (option.lower() for option in options):
         keep_alive = False
     elif not keep_alive:
         options.append("close")
