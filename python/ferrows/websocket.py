@@ -8,7 +8,7 @@ import json
 import logging
 import os
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Coroutine, Generator, Iterable, Sequence
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -31,6 +31,9 @@ _CLEAN: Final = frozenset({1000, 1001, 1005})
 
 _REASON_LIMIT: Final = 123
 """Bytes of a close reason: a control frame's 125 less the code's two (§5.5)."""
+
+SENDS_A_TURN: Final = 256
+"""Messages, or fragments of one, after which a send suspends for one turn of the loop; the codec has the same."""
 
 logger = logging.getLogger("ferrows.websocket")
 
@@ -241,6 +244,8 @@ class Websocket(MessageStream):
                 self.send_data(data, True, compress)
             finally:
                 self._wake_next_sender()
+            if not self.messages_sent % SENDS_A_TURN:
+                await asyncio.sleep(0)
         elif isinstance(data, AsyncIterable):
             await self._send_fragments(data, compress)
         elif isinstance(data, Iterable):
@@ -260,10 +265,15 @@ class Websocket(MessageStream):
         self._fragmenting = self.send_queued = True
         try:
             self.send_data(fragment, False, compress)
+            count = 0
             async for fragment in iterator:
                 _check_fragment(fragment, text)
                 await self._wait_until_writable()
                 self.send_data(fragment, False, compress)
+                count += 1
+                if not count % SENDS_A_TURN:
+                    await asyncio.sleep(0)
+                    self._require_sendable()
             # Only now is it known that the fragment before was the last one; to hold it back would delay a live stream.
             self.send_data("" if text else b"", True, compress)
         except BaseException:
@@ -274,6 +284,10 @@ class Websocket(MessageStream):
         finally:
             self._fragmenting = False
             self._wake_next_sender()
+
+    def _give_way(self) -> Coroutine[Any, Any, None]:
+        """Return what a plain send is that is done, but that lets the loop turn before it returns."""
+        return _Yielding()
 
     async def _wait_for_turn(self) -> None:
         """Wait while the peer does not read, while a fragmented message is under way, and behind those who wait.
@@ -542,6 +556,29 @@ class Websocket(MessageStream):
 
     def _panicked(self, message: str) -> None:
         logger.critical("the extension panicked, this connection ends with 1011: %s", message)
+
+
+class _Yielding(Coroutine[Any, Any, None]):
+    """A coroutine that suspends once. Not a function's: a send that nobody awaits is no mistake."""
+
+    __slots__ = ("_suspended",)
+
+    def __init__(self) -> None:
+        self._suspended = False
+
+    def __await__(self) -> Generator[Any, None, None]:
+        return (yield)
+
+    def send(self, value: Any, /) -> Any:
+        if self._suspended:
+            raise StopIteration
+        self._suspended = True
+
+    def throw(self, typ: Any, val: Any = None, tb: Any = None, /) -> Any:
+        raise typ if val is None else val
+
+    def close(self) -> None:
+        """There is nothing to close."""
 
 
 def _encoded(data: Any, encoding: str | None) -> Any:
