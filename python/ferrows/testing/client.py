@@ -120,10 +120,16 @@ class AsyncTestClient(Verbs[Coroutine[Any, Any, Response]]):
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
-        await self.aclose()
+        await self._stop()
+        if exc is None:
+            self._raise_remaining()
 
     async def aclose(self) -> None:
         """Close what is open, with 1001, and run the listeners of the stop if the client was entered."""
+        await self._stop()
+        self._raise_remaining()
+
+    async def _stop(self) -> None:
         for ws in list(self._websockets):
             ws.end_connection(1001)
         self._websockets.clear()
@@ -211,6 +217,12 @@ class AsyncTestClient(Verbs[Coroutine[Any, Any, Response]]):
     def _raise_failure(self, address: Any) -> None:
         """Raise what the handler of a connection has raised, if the client is to."""
         error = None if self._failures is None else self._failures.take(address)
+        if error is not None:
+            raise error
+
+    def _raise_remaining(self) -> None:
+        """Raise what a handler has raised when nobody looked any more."""
+        error = None if self._failures is None else self._failures.take_any()
         if error is not None:
             raise error
 

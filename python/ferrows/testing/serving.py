@@ -180,6 +180,12 @@ class Failures:
         """Return what the handler of the client with this address raised, once."""
         return self._found.pop(address, None)
 
+    def take_any(self) -> Exception | None:
+        """Return the first of all that is left, and forget the others."""
+        found = next(iter(self._found.values()), None)
+        self._found.clear()
+        return found
+
     def _record(self, request: Request, error: Exception) -> None:
         info = request.conn_info
         # 404 and the like are how an application answers.

@@ -73,14 +73,16 @@ class TestClient(Verbs[Response]):
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
-        self.close()
+        self._end(self._client.__aexit__(exc_type, exc, tb))
 
     def close(self) -> None:
         """Close what is open, with 1001, run the listeners of the stop if the client was entered, and end the loop."""
-        if self._portal is None:
-            return
+        if self._portal is not None:
+            self._end(self._client.aclose())
+
+    def _end(self, ending: Coroutine[Any, Any, None]) -> None:
         try:
-            self._call(self._client.aclose(), "the stop of the app", more=20)
+            self._call(ending, "the stop of the app", more=20)
         finally:
             self._close_portal()
 
