@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import ssl
 import sys
 from collections.abc import AsyncIterator
@@ -224,6 +225,28 @@ async def test_reader_that_has_enough_ends_it(url: str) -> None:
     process.stdout._transport.close()  # type: ignore[attr-defined]
     assert await asyncio.wait_for(process.wait(), 30) == 0
     assert await process.stderr.read() == b""
+
+
+async def test_ctrl_c_ends_it_without_a_traceback(url: str) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *COMMAND,
+        f"{url}/echo",
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stdin is not None and process.stdout is not None and process.stderr is not None
+    process.stdin.write(b"hello\n")
+    assert await asyncio.wait_for(process.stdout.readline(), 30) == b"hello\n"
+    process.send_signal(signal.SIGINT)
+    assert await asyncio.wait_for(process.wait(), 30) == 130
+    assert await process.stderr.read() == b""
+    process.stdin.close()
+
+
+async def test_password_in_the_url_is_not_shown() -> None:
+    ended = await ferrows_connect("ws://me:secret@127.0.0.1:1/", stdin="")
+    assert ended.code == 3 and "secret" not in ended.err
 
 
 # --------------------------------------------------------------------------------------------------------------------

@@ -44,12 +44,20 @@ def test_3_parts(url: str, secure: bool, host: str, port: int, target: str, auth
         ("ws://example.com/a b", "space or a control character"),
         ("ws://example.com/a\r\nX: y", "space or a control character"),
         ("ws://[::1/", "Invalid IPv6"),
+        ("ws://ü..example/", "idna"),
     ],
 )
 def test_3_what_is_no_url_says_why(url: str, message: str) -> None:
     with pytest.raises(ValueError, match="URL") as raised:
         WebsocketURL.parse(url)
     assert message in str(raised.value)
+
+
+@pytest.mark.parametrize("url", ["ftp://me:secret@example.com", "ws://me:sec ret@example.com", "ws://me:secret@h#"])
+def test_password_is_in_no_error(url: str) -> None:
+    with pytest.raises(ValueError, match="URL") as raised:
+        WebsocketURL.parse(url)
+    assert "sec" not in str(raised.value)
 
 
 def test_user_and_password_become_basic_authentication_and_show_nowhere_else() -> None:

@@ -184,6 +184,34 @@ async def test_protocol_can_be_replaced() -> None:
     assert server.data == b""
 
 
+class Buffered(asyncio.BufferedProtocol):
+    """Reads into a small buffer of its own."""
+
+    def __init__(self) -> None:
+        self.buffer = bytearray(7)
+        self.data = b""
+        self.ended = asyncio.Event()
+
+    def get_buffer(self, sizehint: int) -> bytearray:
+        return self.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.data += self.buffer[:nbytes]
+
+    def eof_received(self) -> None:
+        self.ended.set()
+
+
+@on_both_loops
+async def test_buffered_protocol() -> None:
+    reader = Buffered()
+    transport, _ = connect_in_memory(Recorder, lambda: reader)
+    transport.write(b"more than seven bytes")
+    transport.close()
+    await asyncio.wait_for(reader.ended.wait(), 5)
+    assert reader.data == b"more than seven bytes"
+
+
 @on_both_loops
 async def test_addresses() -> None:
     ours, theirs = connect_in_memory(

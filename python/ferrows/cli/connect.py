@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from ..client import ClientWebsocket, connect
+from ..client.url import without_password
 from ..exceptions import HandshakeError, WebsocketClosed
 
 __all__ = ["add_parser", "run"]
@@ -104,7 +105,7 @@ async def _connect(arguments: argparse.Namespace) -> int:
         _complain(f"{error}{f': {said}' if said else ''}")
         return _NOT_CONNECTED
     except (OSError, ValueError) as error:  # TimeoutError and ssl.SSLError among them
-        _complain(f"cannot connect to {_shown(arguments.url)}: {error or type(error).__name__}")
+        _complain(f"cannot connect to {_shown(without_password(arguments.url))}: {error or type(error).__name__}")
         return _NOT_CONNECTED
     return await _Session(arguments, ws).run()
 

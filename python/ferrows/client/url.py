@@ -5,9 +5,9 @@ from __future__ import annotations
 import base64
 import re
 from typing import Final, NamedTuple
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlsplit
 
-__all__ = ["WebsocketURL"]
+__all__ = ["WebsocketURL", "without_password"]
 
 _SCHEMES: Final = {"ws": False, "http": False, "wss": True, "https": True}
 
@@ -43,41 +43,41 @@ class WebsocketURL(NamedTuple):
     @classmethod
     def parse(cls, url: str) -> WebsocketURL:
         """Take a URL apart; ValueError, which says why, where it is none that can be connected to."""
+        shown = without_password(url)
         if _FORBIDDEN.search(url):
-            raise ValueError(f"URL {url!r} has a space or a control character in it")
+            raise ValueError(f"URL {shown!r} has a space or a control character in it")
         try:
             parts = urlsplit(url)
             port = parts.port
         except ValueError as error:
-            raise ValueError(f"URL {url!r}: {error}") from None
+            raise ValueError(f"URL {shown!r}: {error}") from None
         if parts.scheme not in _SCHEMES:
-            raise ValueError(f"URL {url!r} has the scheme {parts.scheme!r}, permitted: {', '.join(_SCHEMES)}")
+            raise ValueError(f"URL {shown!r} has the scheme {parts.scheme!r}, permitted: {', '.join(_SCHEMES)}")
         if not parts.hostname:
-            raise ValueError(f"URL {url!r} names no host")
+            raise ValueError(f"URL {shown!r} names no host")
         # §3: a fragment has no meaning, and MUST NOT be used.
         if "#" in url:
-            raise ValueError(f"URL {url!r} has a fragment, permitted: none")
+            raise ValueError(f"URL {shown!r} has a fragment, permitted: none")
         if port == 0:
-            raise ValueError(f"URL {url!r} has the port 0, permitted: 1 to 65535")
+            raise ValueError(f"URL {shown!r} has the port 0, permitted: 1 to 65535")
+        try:
+            host = parts.hostname if parts.hostname.isascii() else parts.hostname.encode("idna").decode("ascii")
+        except UnicodeError as error:
+            raise ValueError(f"URL {shown!r}: {error}") from None
         secure = _SCHEMES[parts.scheme]
         target = quote(parts.path or "/", safe=_KEPT)
         if parts.query:
             target += "?" + quote(parts.query, safe=_KEPT)
-        return cls(secure, _ascii(url, parts.hostname), port or (443 if secure else 80), target, _basic(parts))
+        return cls(secure, host, port or (443 if secure else 80), target, _basic(parts))
 
 
-def _ascii(url: str, host: str) -> str:
-    if host.isascii():
-        return host
-    try:
-        return host.encode("idna").decode("ascii")
-    except UnicodeError as error:
-        raise ValueError(f"URL {url!r}: {error}") from None
+def without_password(url: str) -> str:
+    """Return a URL, or what was meant to be one, as it may be shown: without a user and a password."""
+    return re.sub(r"//[^/?#]*@", "//", url)
 
 
-def _basic(parts: object) -> str | None:
-    username = getattr(parts, "username", None)
-    if username is None:
+def _basic(parts: SplitResult) -> str | None:
+    if parts.username is None:
         return None
-    pair = f"{unquote(username)}:{unquote(getattr(parts, 'password', None) or '')}"
+    pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
     return f"Basic {base64.b64encode(pair.encode('utf-8')).decode('ascii')}"

@@ -128,7 +128,7 @@ class MemoryTransport(asyncio.Transport):
                 data = pipe.take()
                 self._peer._fill()
                 self._schedule_read()
-                self._protocol.data_received(data)
+                self._deliver(data)
             elif pipe.ended:
                 self._eof_read = True
                 if not self._protocol.eof_received():
@@ -137,6 +137,17 @@ class MemoryTransport(asyncio.Transport):
             raise
         except BaseException as error:
             self._fail(error)
+
+    def _deliver(self, data: bytes) -> None:
+        if not isinstance(self._protocol, asyncio.BufferedProtocol):
+            self._protocol.data_received(data)
+            return
+        while data:
+            with memoryview(self._protocol.get_buffer(len(data))) as buffer:
+                size = min(len(buffer), len(data))
+                buffer[:size] = data[:size]
+            data = data[size:]
+            self._protocol.buffer_updated(size)
 
     # ---- writing
 
