@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
-from collections.abc import AsyncIterable, AsyncIterator, Coroutine, Generator, Iterable, Mapping, Sequence
+from collections.abc import Coroutine, Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, Self, TypeVar, Unpack, cast
 
 from ..client.connection import ClientWebsocket, Connecting, Dial
 from ..client.deflate import DeflateOffer
 from ..client.handshake import OpeningHandshake
-from ..client.response import ResponseReader
 from ..client.url import WebsocketURL
 from ..exceptions import HandshakeError
 from ..headers import Headers
 from .cookies import ClientCookies
+from .exchange import exchange
+from .failures import Failures
+from .patience import PatientWebsocket, within
 from .request import HeadersLike, Outgoing, RequestOptions, target_of
 from .response import Response
-from .serving import Failures, Serving
+from .serving import Serving
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -113,7 +114,7 @@ class AsyncTestClient(Verbs[Coroutine[Any, Any, Response]]):
         if self._serving.started:
             raise RuntimeError("the client is entered already")
         self._watch()
-        async with _within(self.timeout, "the start of the app"):
+        async with within(self.timeout, "the start of the app"):
             await self._serving.start()
         return self
 
@@ -159,10 +160,10 @@ class AsyncTestClient(Verbs[Coroutine[Any, Any, Response]]):
             only.update(given)
             cookies = "; ".join(filter(None, (only.header("/"), cookies)))
         outgoing = Outgoing.of(method, url, self._base.authority, self.headers, cookies, options)
-        async with _within(options.get("timeout", self.timeout), f"the response to {method} {outgoing.target}"):
-            exchange, response = await _exchange(self._serving.dial, outgoing)
+        async with within(options.get("timeout", self.timeout), f"the response to {method} {outgoing.target}"):
+            response, address = await exchange(self._serving.dial, outgoing)
         self.cookies.take(response.headers, outgoing.path)
-        self._raise_failure(exchange.address)
+        self._raise_failure(address)
         return response
 
     def websocket(
@@ -227,32 +228,6 @@ class AsyncTestClient(Verbs[Coroutine[Any, Any, Response]]):
             raise error
 
 
-class PatientWebsocket(ClientWebsocket):
-    """A websocket that is received from with a timeout, unless the caller says otherwise."""
-
-    __slots__ = ("_patience", "_url")
-
-    def __init__(self, *args: Any, patience: float | None, url: str, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self._patience = patience
-        self._url = url
-
-    def recv(self, timeout: float | None = None) -> Coroutine[Any, Any, str | bytes]:
-        """Return the next message; ``timeout`` replaces the client's."""
-        return self._recv_within(self._patience if timeout is None else timeout)
-
-    async def _recv_within(self, timeout: float | None) -> str | bytes:
-        async with _within(timeout, f"a message on {self._url}"):
-            return await super().recv()
-
-    def __anext__(self) -> Coroutine[Any, Any, str | bytes]:
-        return self._next()
-
-    async def _next(self) -> str | bytes:
-        async with _within(self._patience, f"a message on {self._url}"):
-            return await super().__anext__()
-
-
 class WebsocketOpening(Connecting):
     """What :meth:`AsyncTestClient.websocket` returns."""
 
@@ -298,118 +273,3 @@ class WebsocketOpening(Connecting):
             assert self._ws is not None
             self._client._websockets.discard(self._ws)
         self._client._raise_failure(self._address)
-
-
-# --------------------------------------------------------------------------------------------------------------------
-# HTTP
-
-
-class _Exchange(asyncio.Protocol):
-    """One request and its response, on a connection of their own."""
-
-    def __init__(self, outgoing: Outgoing) -> None:
-        self.reader = ResponseReader(outgoing.method)
-        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.address: Any = None
-        self._writable = asyncio.Event()
-        self._writable.set()
-        self._outgoing = outgoing
-        self._transport: asyncio.Transport | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
-        self.address = transport.get_extra_info("sockname")
-
-    def data_received(self, data: bytes) -> None:
-        try:
-            self.reader.receive_data(data)
-            if self.reader.complete:
-                self._finish(None)
-        except HandshakeError as error:
-            self._finish(error)
-
-    def eof_received(self) -> None:
-        try:
-            self.reader.receive_eof()
-            self._finish(None)
-        except HandshakeError as error:
-            self._finish(error)
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        self._writable.set()
-        if not self.done.done():
-            self._finish(HandshakeError(str(exc or "the connection ended")))
-
-    def pause_writing(self) -> None:
-        self._writable.clear()
-
-    def resume_writing(self) -> None:
-        self._writable.set()
-
-    async def send(self) -> None:
-        """Write the request, as fast as it is read."""
-        assert self._transport is not None
-        self._transport.write(self._outgoing.head)
-        body = self._outgoing.body
-        if isinstance(body, bytes):
-            self._transport.write(body)
-            return
-        async for piece in _each(body):
-            if piece:
-                self._transport.write(b"%x\r\n%b\r\n" % (len(piece), piece))
-                await self._writable.wait()
-        self._transport.write(b"0\r\n\r\n")
-
-    def close(self) -> None:
-        if self._transport is not None:
-            # What is not read of a response that was given up would hold the app back.
-            self._transport.close() if self.reader.complete else self._transport.abort()
-
-    def _finish(self, error: HandshakeError | None) -> None:
-        if self.done.done():
-            return
-        if error is None:
-            self.done.set_result(None)
-        else:
-            what = f"no response to {self._outgoing.method} {self._outgoing.target}"
-            self.done.set_exception(ConnectionError(f"{what}: {error.message}"))
-
-
-async def _exchange(dial: Dial, outgoing: Outgoing) -> tuple[_Exchange, Response]:
-    exchange = _Exchange(outgoing)
-    await dial(lambda: exchange)
-    # The response may come before the end of the request.
-    sending = asyncio.ensure_future(exchange.send())
-    try:
-        await asyncio.wait((sending, exchange.done), return_when=asyncio.FIRST_COMPLETED)
-        if sending.done():
-            sending.result()
-        await exchange.done
-    finally:
-        sending.cancel()
-        exchange.done.cancel()
-        exchange.close()
-    response = exchange.reader.response
-    assert response is not None
-    return exchange, Response(response)
-
-
-async def _each(pieces: Iterable[bytes] | AsyncIterable[bytes]) -> AsyncIterator[bytes]:
-    if isinstance(pieces, AsyncIterable):
-        async for piece in pieces:
-            yield piece
-    else:
-        for piece in pieces:
-            yield piece
-
-
-@contextlib.asynccontextmanager
-async def _within(timeout: float | None, what: str) -> AsyncIterator[None]:
-    """Raise TimeoutError, which says what was waited for, after ``timeout`` seconds."""
-    try:
-        async with asyncio.timeout(timeout) as limit:
-            yield
-    except TimeoutError:
-        if not limit.expired():
-            raise
-        raise TimeoutError(f"{what} took more than {timeout} seconds") from None

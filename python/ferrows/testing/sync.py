@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 from ..client.response import ClientResponse
 from ..headers import Headers
 from ..server.loop import new_event_loop
-from .client import DEFAULT, AsyncTestClient, PatientWebsocket, Verbs, WebsocketOpening
+from .client import DEFAULT, AsyncTestClient, Verbs, WebsocketOpening
 from .cookies import ClientCookies
+from .patience import PatientWebsocket
 from .portal import Portal
 from .request import HeadersLike, RequestOptions
 from .response import Response
