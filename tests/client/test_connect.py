@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import trustme
 from app.harness import on_both_loops
 
 import ferrows
@@ -20,7 +19,7 @@ from ferrows.client import ClientWebsocket
 from ferrows.exceptions import ConnectionClosedError, ConnectionClosedOK, HandshakeError
 from ferrows.websocket import State
 
-from .conftest import make_app
+from .conftest import make_app, peer
 
 
 def url_of(server: Any, path: str = "/", scheme: str = "ws") -> str:
@@ -230,7 +229,7 @@ async def test_ipv6() -> None:
 
 @on_both_loops
 async def test_tls_is_verified(tmp_path: Path) -> None:
-    authority = trustme.CA()
+    authority = peer("trustme").CA()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
     trusting = ssl.create_default_context()

@@ -15,11 +15,10 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-import trustme
 
 from ferrows import Request, Websocket
 
-from .conftest import make_app, talking
+from .conftest import make_app, peer, talking
 
 COMMAND = [
     sys.executable,
@@ -160,7 +159,7 @@ async def test_options_reach_the_server(url: str) -> None:
 
 
 async def test_tls_needs_the_authority_or_insecure(tmp_path: Path) -> None:
-    authority = trustme.CA()
+    authority = peer("trustme").CA()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))

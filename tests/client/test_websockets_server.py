@@ -12,13 +12,12 @@ from app.harness import on_both_loops
 from ferrows import connect
 from ferrows.exceptions import ConnectionClosedError, ConnectionClosedOK, HandshakeError
 
-if os.environ.get("CI") == "true":
-    import websockets
-else:
-    websockets = pytest.importorskip("websockets", reason="websockets is not installed")
+from .conftest import peer
 
-from websockets.asyncio.server import ServerConnection, serve
-from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
+peer("websockets")
+
+from websockets.asyncio.server import ServerConnection, serve  # noqa: E402
+from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory  # noqa: E402
 
 
 async def echo(connection: ServerConnection) -> None:
