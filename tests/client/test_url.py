@@ -44,7 +44,7 @@ def test_3_parts(url: str, secure: bool, host: str, port: int, target: str, auth
         ("ws://example.com/a b", "space or a control character"),
         ("ws://example.com/a\r\nX: y", "space or a control character"),
         ("ws://[::1/", "Invalid IPv6"),
-        ("ws://ü..example/", "idna"),
+        ("ws://ü..example/", "no domain name"),
     ],
 )
 def test_3_what_is_no_url_says_why(url: str, message: str) -> None:

@@ -63,7 +63,7 @@ class WebsocketURL(NamedTuple):
         try:
             host = parts.hostname if parts.hostname.isascii() else parts.hostname.encode("idna").decode("ascii")
         except UnicodeError as error:
-            raise ValueError(f"URL {shown!r}: {error}") from None
+            raise ValueError(f"URL {shown!r} has a host that is no domain name: {error}") from None
         secure = _SCHEMES[parts.scheme]
         target = quote(parts.path or "/", safe=_KEPT)
         if parts.query:
