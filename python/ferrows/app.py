@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar, Final
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     import socket
 
     from .request import Request
+    from .testing import AsyncTestClient, TestClient
 
 __all__ = ["App"]
 
@@ -386,6 +388,23 @@ class App(Registrar):
     def start_tasks(self) -> None:
         """Begin the tasks that were added before the loop ran; what a server does."""
         self._tasks.start()
+
+    # ----------------------------------------------------------------------------------------------------------------
+    # Tests
+
+    @cached_property
+    def test_client(self) -> TestClient:
+        """A client of this app for tests, always the same one; see :class:`ferrows.testing.TestClient`."""
+        from .testing.sync import TestClient
+
+        return TestClient(self)
+
+    @property
+    def async_test_client(self) -> AsyncTestClient:
+        """A new client of this app for tests that are coroutines; see :class:`ferrows.testing.AsyncTestClient`."""
+        from .testing.client import AsyncTestClient
+
+        return AsyncTestClient(self)
 
     # ----------------------------------------------------------------------------------------------------------------
     # Requests

@@ -526,8 +526,11 @@ class Websocket(MessageStream):
         self._wake_all_senders()
         self.abort_pings()
         transport = self.transport
-        if transport is None or transport.is_closing():
-            return
+        if transport is not None and not transport.is_closing():
+            self._end_tcp(transport)
+
+    def _end_tcp(self, transport: asyncio.Transport) -> None:
+        """End our direction: the closing handshake is over, or failed."""
         # The server ends TCP first (§7.1.1): it sends its FIN and reads on until the peer's, because to close with
         # unread bytes would reset the connection, and a reset can destroy the Close that is still on its way.
         try:
