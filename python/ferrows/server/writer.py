@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from email.utils import formatdate
 from http import HTTPStatus
@@ -95,6 +96,9 @@ class ResponseWriter:
         if pieces:
             self._protocol.write_response(b"".join(pieces))
         await self._protocol.drain()
+        if self._protocol.transport.is_closing():
+            # A transport that failed takes everything and never fills; that it is gone it says in the loop's next turn.
+            await asyncio.sleep(0)
 
     def _begin(self, length: int | None) -> bytes:
         """Encode the head; ``length`` is the whole body's, if this first piece is the last."""
