@@ -222,8 +222,9 @@ async def endless(request: Request, key: str) -> None:
 
 @app.get("/slow/<key>")
 async def slow(request: Request, key: str) -> HTTPResponse:
+    end_of(f"{key}-begun").set_result(True)
     try:
-        await asyncio.sleep(20)
+        await asyncio.sleep(60)
     except asyncio.CancelledError:
         end_of(key).set_result("cancelled")
         raise
@@ -428,6 +429,9 @@ async def flood(request: Request, ws: Websocket, key: str) -> None:
     try:
         while True:
             await ws.send("x" * 65536)
+            if request.transport is not None:
+                # Our own send does not suspend while the transport takes the data, and one that was reset takes it all.
+                await asyncio.sleep(0)
     except WebsocketClosed:
         end_of(key).set_result("ended")
 

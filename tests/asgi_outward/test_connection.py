@@ -483,3 +483,22 @@ async def test_release_leaves_nothing_running() -> None:
     assert ws.closed
     assert repr(ws).startswith("<WebSocketConnection closed")
     assert ws in {ws}
+
+
+async def test_application_of_ones_own() -> None:
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        ws = WebSocketConnection(send, receive, scope["subprotocols"])
+        await ws.accept(["v1"])
+        async for each in ws:
+            await ws.send(f"{ws.subprotocol}: {each}")
+        await ws.release()
+
+    channels = Channels(CONNECT, message("hello"))
+    calling = asyncio.create_task(application({"subprotocols": ["v1"]}, channels.receive, channels.send))
+    await turns(10)
+    channels.put(disconnect(1000))
+    await asyncio.wait_for(calling, 5)
+    assert channels.sent == [
+        {"type": "websocket.accept", "subprotocol": "v1", "headers": []},
+        {"type": "websocket.send", "text": "v1: hello"},
+    ]

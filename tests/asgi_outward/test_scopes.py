@@ -122,7 +122,6 @@ async def test_body_comes_in_pieces(app: App) -> None:
 async def test_longer_body_is_413(app: App, headers: list[Any], events: list[Any]) -> None:
     channels = await ask(app, http_scope(method="POST", headers=headers), *events)
     assert (channels.status, channels.body) == (413, b"body over 10 bytes\n")
-    assert (b"connection", b"close") in channels.headers
 
 
 async def test_client_that_leaves_with_half_a_body_has_no_handler(app: App) -> None:
@@ -550,3 +549,13 @@ async def test_app_that_was_not_started_says_so_once(
 async def test_app_without_anything_to_start_says_nothing(app: App, caplog: pytest.LogCaptureFixture) -> None:
     assert (await ask(app, http_scope(), body())).status == 404
     assert caplog.text == ""
+
+
+async def test_url_for_with_the_prefix_of_a_mount(app: App) -> None:
+    app.config.SERVER_NAME = "https://example.com/live"
+
+    @app.websocket("/rooms/<room>")
+    async def visit(request: Request, ws: Websocket, room: str) -> None: ...
+
+    assert app.url_for("visit", room="a") == "/rooms/a"
+    assert app.url_for("visit", room="a", _external=True) == "wss://example.com/live/rooms/a"

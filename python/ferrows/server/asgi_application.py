@@ -165,8 +165,8 @@ class HTTPExchange(Exchange):
             try:
                 request.body = await self._read_body(request)
             except HTTPException as error:
-                headers = {**error.headers, "Connection": "close"}
-                page = HTTPResponse(f"{error.message}\n", error.status_code, headers, "text/plain; charset=utf-8")
+                # What the client still sends is for the server to drop; to close at once might lose it the answer.
+                page = HTTPResponse(f"{error.message}\n", error.status_code, error.headers, "text/plain; charset=utf-8")
                 await self.respond(request, page)
             else:
                 await self._answer(request)
