@@ -296,7 +296,8 @@ async def send(request: Request, ws: Websocket, kind: str) -> None:
         "empty": "",
     }
     await ws.send(kinds[kind])
-    for wrong in (1, {"a": 1}, ["a", b"b"]):
+    unsendable: list[Any] = [1, {"a": 1}, ["a", b"b"]]
+    for wrong in unsendable:
         try:
             await ws.send(wrong)
         except TypeError:

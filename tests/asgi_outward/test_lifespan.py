@@ -159,8 +159,9 @@ async def test_listener_may_still_add_routes_and_nobody_afterwards(app: App) -> 
 async def test_app_that_is_told_to_stop_says_that_it_cannot(app: App, caplog: pytest.LogCaptureFixture) -> None:
     async with app.lifespan():
         app.stop()
+        assert app.stop_for(SystemExit(1))
         await turns()
-        assert caplog.text.count("told to stop") == 1
+        assert caplog.text.count("told to stop") == 2
         assert app.is_running
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakSet
 
@@ -34,9 +34,10 @@ if TYPE_CHECKING:
 
 __all__ = ["serve_scope"]
 
-Event = MutableMapping[str, Any]
+# Servers type their events each in its own way, as one dictionary or as many; this takes all of them.
+Event = Mapping[str, Any]
 Receive = Callable[[], Awaitable[Event]]
-Send = Callable[[Event], Awaitable[None]]
+Send = Callable[[Any], Awaitable[None]]
 
 # RFC 9113 §8.2.2: fields of one connection, which HTTP/2 MUST NOT carry; in HTTP/1.1 the server writes most of them.
 _HOP_BY_HOP: Final = frozenset({"connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"})

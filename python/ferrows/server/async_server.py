@@ -27,7 +27,7 @@ _POLL: Final = 0.01
 _ACCEPT_TURNS: Final = 3
 """Turns of the loop after which a connection that was just accepted has its protocol."""
 
-CANCEL_TIMEOUT: Final = 2.0
+_CANCEL_TIMEOUT: Final = 2.0
 """Seconds that a cancelled handler has for its ``finally`` blocks."""
 
 
@@ -133,7 +133,7 @@ class AsyncioServer:
     async def after_stop(self) -> None:
         """Cancel the app's background tasks, then trigger "after_server_stop" listeners."""
         if self._first("after_stop"):
-            await self.app.shutdown_tasks(CANCEL_TIMEOUT)
+            await self.app.shutdown_tasks(_CANCEL_TIMEOUT)
             await self.app.trigger_listeners("after_server_stop")
             await self.app.signal_router.notify("server.shutdown.after", {"app": self.app, "loop": self.loop})
 
@@ -163,7 +163,7 @@ class AsyncioServer:
             self._forced.set()
             self._done.update(("before_stop", "after_stop"))
             await self._stop()
-            await self.app.shutdown_tasks(CANCEL_TIMEOUT)
+            await self.app.shutdown_tasks(_CANCEL_TIMEOUT)
             raise
 
     async def stop(self) -> None:
@@ -273,7 +273,7 @@ class AsyncioServer:
             forced.cancel()
             if not task.done():
                 task.cancel()
-                await asyncio.wait((task,), timeout=CANCEL_TIMEOUT)
+                await asyncio.wait((task,), timeout=_CANCEL_TIMEOUT)
         if task.done() and not task.cancelled():
             task.result()
 
@@ -288,13 +288,13 @@ class AsyncioServer:
         if handlers:
             for task in handlers:
                 task.cancel()
-            await asyncio.wait(handlers, timeout=CANCEL_TIMEOUT)
+            await asyncio.wait(handlers, timeout=_CANCEL_TIMEOUT)
         for connection in list(self.connections):
             connection.abort()
         if self.server is not None:
             # Some versions wait here for every connection, and an aborted one is gone only in the next turn.
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(CANCEL_TIMEOUT):
+                async with asyncio.timeout(_CANCEL_TIMEOUT):
                     await self.server.wait_closed()
         remove_unix_socket(self.unix)
         if self in self.app.servers:

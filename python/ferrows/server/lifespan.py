@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ..log import error_logger
-from .async_server import CANCEL_TIMEOUT, AsyncioServer
+from .async_server import AsyncioServer
 
 if TYPE_CHECKING:
     from ..app import App
 
 __all__ = ["OuterServer", "answer_lifespan", "lifespan"]
 
-Event = MutableMapping[str, Any]
+Event = Mapping[str, Any]
+
+
+_CANCEL_TIMEOUT: Final = 2.0
+"""Seconds that the tasks of an app that could not start have for their ``finally`` blocks."""
 
 
 class OuterServer(AsyncioServer):
@@ -35,7 +39,7 @@ class OuterServer(AsyncioServer):
             await self.after_start()
         except BaseException:
             self.app.servers.remove(self)
-            await self.app.shutdown_tasks(CANCEL_TIMEOUT)
+            await self.app.shutdown_tasks(_CANCEL_TIMEOUT)
             raise
         self._serving = True
 
@@ -73,7 +77,7 @@ async def lifespan(app: App) -> AsyncIterator[None]:
 
 
 async def answer_lifespan(
-    app: App, receive: Callable[[], Awaitable[Event]], send: Callable[[Event], Awaitable[None]]
+    app: App, receive: Callable[[], Awaitable[Event]], send: Callable[[Any], Awaitable[None]]
 ) -> None:
     """Do what the server's lifespan events ask for; a listener's failure is logged and becomes ``startup.failed``."""
     server = OuterServer(app)

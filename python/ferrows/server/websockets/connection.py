@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, MutableMapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from ...exceptions import ConnectionClosedError, ConnectionClosedOK, ServerError, WebsocketClosed
@@ -16,7 +16,7 @@ __all__ = ["WebSocketConnection"]
 
 logger = logging.getLogger("ferrows.websocket")
 
-Event = MutableMapping[str, Any]
+Event = Mapping[str, Any]
 
 _QUIET: Final = CLEAN | {1006}
 """Codes after which iteration ends quietly.
@@ -53,7 +53,7 @@ class WebSocketConnection:
 
     def __init__(
         self,
-        send: Callable[[Event], Awaitable[None]],
+        send: Callable[[Any], Awaitable[None]],
         receive: Callable[[], Awaitable[Event]],
         subprotocols: Sequence[str] | None = None,
         *,
