@@ -19,7 +19,7 @@ LAYERS = [
     ["", "__main__", "cli"],
     ["app", "blueprints", "registration", "tasks", "testing"],
     ["server", "client"],
-    ["server.protocols", "server.body", "server.keepalive", "server.writer"],
+    ["server.protocols", "server.websockets", "server.body", "server.keepalive", "server.scope", "server.writer"],
     ["routing", "handshake", "websocket", "upgrade", "errorpages", "signals", "static"],
     ["request", "response", "extensions", "_codec", "config"],
     ["_core", "_pycore"],

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -30,8 +31,10 @@ from .registration import (
 )
 from .response import HTTPResponse
 from .routing import Route, Router
+from .server.asgi_application import serve_scope
 from .server.async_server import AsyncioServer
 from .server.events import call_listener
+from .server.lifespan import lifespan
 from .server.runners import serve
 from .server.tls import TLS, ssl_context
 from .signals import Signal, SignalRouter
@@ -545,6 +548,27 @@ class App(Registrar):
             register_sys_signals=register_sys_signals,
             asyncio_server_kwargs=asyncio_server_kwargs,
         )
+
+    async def __call__(
+        self,
+        scope: Mapping[str, Any],
+        receive: Callable[[], Awaitable[Mapping[str, Any]]],
+        send: Callable[[Any], Awaitable[None]],
+    ) -> None:
+        """Be an ASGI application, under another server in place of :meth:`run`."""
+        await serve_scope(self, scope, receive, send)
+
+    def lifespan(self) -> AbstractAsyncContextManager[None]:
+        """Start the app when the context is entered and stop it when it is left.
+
+        For an app that is mounted in another ASGI application, which keeps the server's lifespan events to itself.
+        """
+        return lifespan(self)
+
+    @property
+    def awaits_start(self) -> bool:
+        """Whether there are listeners or tasks that only a start runs."""
+        return self._tasks.pending or any(self._listeners.values())
 
     async def create_server(
         self,

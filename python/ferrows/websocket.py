@@ -19,14 +19,14 @@ from .exceptions import ConnectionClosedError, ConnectionClosedOK, ServerError, 
 if TYPE_CHECKING:
     from .extensions import DeflateParameters
 
-__all__ = ["Data", "State", "Websocket"]
+__all__ = ["CLEAN", "Data", "State", "Websocket", "check_close", "check_fragment", "each", "encoded"]
 
 Data: TypeAlias = str | bytes
 """A message as it is received: text or binary."""
 
 _BytesLike: TypeAlias = bytes | bytearray | memoryview
 
-_CLEAN: Final = frozenset({1000, 1001, 1005})
+CLEAN: Final = frozenset({1000, 1001, 1005})
 """Close codes after which iteration ends quietly: done, going away, no code given (RFC 6455 §7.4.1)."""
 
 _REASON_LIMIT: Final = 123
@@ -177,10 +177,10 @@ class Websocket(MessageStream):
         if self.close_received is None and self.close_sent is not None and self.transport is not None:
             # Closing, and the peer has not answered yet: what counts is what we said.
             code, reason = self.close_sent
-        return ConnectionClosedOK(code, reason) if code in _CLEAN else ConnectionClosedError(code, reason)
+        return ConnectionClosedOK(code, reason) if code in CLEAN else ConnectionClosedError(code, reason)
 
     def _iteration_end(self) -> BaseException:
-        if self.close_received is not None and self._end()[0] in _CLEAN:
+        if self.close_received is not None and self._end()[0] in CLEAN:
             return StopAsyncIteration()
         error = self._closed_error()
         return StopAsyncIteration() if isinstance(error, ConnectionClosedOK) else error
@@ -237,7 +237,7 @@ class Websocket(MessageStream):
 
     async def _send_slowly(self, data: Any, encoding: str | None, *, compress: bool | None = None) -> None:
         """Send what the codec does not send at once: other types, other encodings, or with something in the way."""
-        data = _encoded(data, encoding)
+        data = encoded(data, encoding)
         if isinstance(data, (str, bytes, bytearray, memoryview)):
             await self._wait_for_turn()
             try:
@@ -249,7 +249,7 @@ class Websocket(MessageStream):
         elif isinstance(data, AsyncIterable):
             await self._send_fragments(data, compress)
         elif isinstance(data, Iterable):
-            await self._send_fragments(_each(data), compress)
+            await self._send_fragments(each(data), compress)
         else:
             raise TypeError(f"cannot send {type(data).__name__}, permitted: str, bytes-like, or an iterable of these")
 
@@ -260,14 +260,14 @@ class Websocket(MessageStream):
         except StopAsyncIteration:
             return
         text = isinstance(fragment, str)
-        _check_fragment(fragment, text)
+        check_fragment(fragment, text)
         await self._wait_for_turn()
         self._fragmenting = self.send_queued = True
         try:
             self.send_data(fragment, False, compress)
             count = 0
             async for fragment in iterator:
-                _check_fragment(fragment, text)
+                check_fragment(fragment, text)
                 await self._wait_until_writable()
                 self.send_data(fragment, False, compress)
                 count += 1
@@ -456,7 +456,7 @@ class Websocket(MessageStream):
 
     def end_connection(self, code: int = 1000, reason: str = "") -> None:
         """Begin the closing handshake without waiting for its end; see :meth:`close`."""
-        _check_close(code, reason)
+        check_close(code, reason)
         if self.transport is None or self.close_sent is not None or self.state == CLOSED or self.failure is not None:
             return
         if self.close_received is None:
@@ -584,7 +584,8 @@ class _Yielding(Coroutine[Any, Any, None]):
         """There is nothing to close."""
 
 
-def _encoded(data: Any, encoding: str | None) -> Any:
+def encoded(data: Any, encoding: str | None) -> Any:
+    """Return what ``send`` is to send: JSON as text, text as bytes and the reverse where ``encoding`` asks for it."""
     match encoding:
         case "json":
             return json.dumps(data, ensure_ascii=False, separators=(",", ":"))
@@ -599,18 +600,21 @@ def _encoded(data: Any, encoding: str | None) -> Any:
     raise ValueError(f'encoding {encoding!r}, permitted: "text", "bytes", "json"')
 
 
-async def _each(fragments: Iterable[Any]) -> AsyncIterator[Any]:
+async def each(fragments: Iterable[Any]) -> AsyncIterator[Any]:
+    """Make an asynchronous iterator of an iterable."""
     for fragment in fragments:
         yield fragment
 
 
-def _check_fragment(fragment: Any, text: bool) -> None:
+def check_fragment(fragment: Any, text: bool) -> None:
+    """TypeError for a fragment that does not go with the first, which was ``text`` or not."""
     if not isinstance(fragment, str if text else (bytes, bytearray, memoryview)):
         permitted = "str" if text else "str or bytes-like, the same for all"
         raise TypeError(f"cannot send {type(fragment).__name__} as a fragment, permitted: {permitted}")
 
 
-def _check_close(code: int, reason: str) -> None:
+def check_close(code: int, reason: str) -> None:
+    """ValueError for a code that may not be sent (RFC 6455 §7.4) or a reason that does not fit into a Close."""
     if not (1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999):
         raise ValueError(f"close code {code} may not be sent, permitted: 1000-1003, 1007-1014, 3000-4999")
     if reason and len(reason.encode("utf-8")) > _REASON_LIMIT:
