@@ -29,7 +29,7 @@ class WebsocketSettings:
 
     ``deflate`` is the most that the server agrees to (None: no compression). ``origins`` are the serialised origins
     that may connect (RFC 6454 §6.2), lowercase and without a default port; ``same`` among them is the host that the
-    request itself names. None lets every origin in.
+    request itself names, ``*`` every origin. None: ``same`` for requests with cookies, every origin for others.
     """
 
     timeout: float = 10
@@ -369,8 +369,8 @@ def _origins() -> _Kind:
 
 
 def _origin(text: str) -> str:
-    # "null" is what sandboxed pages and local files send (RFC 6454 §7.1), "same" the host that the request names.
-    if text in ("null", "same"):
+    # "null" is what sandboxed pages and local files send (RFC 6454 §7.1), "same" the request's host, "*" every origin.
+    if text in ("null", "same", "*"):
         return text
     try:
         parts = urlsplit(text)

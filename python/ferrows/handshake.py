@@ -16,10 +16,13 @@ if TYPE_CHECKING:
     from .config import WebsocketSettings
     from .request import Request
 
-__all__ = ["SAME_ORIGIN", "Handshake", "accept", "accept_value", "agree", "upgrade_required"]
+__all__ = ["ANY_ORIGIN", "SAME_ORIGIN", "Handshake", "accept", "accept_value", "agree", "upgrade_required"]
 
 SAME_ORIGIN: Final = "same"
 """Stands in ``origins`` for the host that the request itself names."""
+
+ANY_ORIGIN: Final = "*"
+"""Stands in ``origins`` for every origin."""
 
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -38,8 +41,7 @@ def accept(request: Request, subprotocols: Sequence[str] | None, settings: Webso
 
     ``subprotocols`` are the server's, in order of preference; without one in common the connection goes on without any.
     Raises UpgradeRequired (426) for a request that asks for no WebSocket or for another version of it, Forbidden (403)
-    for an origin that ``settings.origins`` does not name, BadRequest (400) for the rest. A request without ``Origin``
-    does not come from a page, so the list does not concern it (RFC 6455 §10.2).
+    for an origin that may not connect (:func:`agree`), BadRequest (400) for the rest.
     """
     upgrade, connection, version, key, origin, offered, extensions = request.header_lines(
         "upgrade",
@@ -63,7 +65,7 @@ def accept(request: Request, subprotocols: Sequence[str] | None, settings: Webso
         raise upgrade_required("the WebSocket version supported is 13")
 
     accepted = accept_value(_checked_key(key))
-    subprotocol = agree(request.host, origin, offered, subprotocols, settings)
+    subprotocol = agree(request, origin, offered, subprotocols, settings)
     response = (
         "HTTP/1.1 101 Switching Protocols\r\n"
         "Upgrade: websocket\r\n"
@@ -82,7 +84,7 @@ def accept(request: Request, subprotocols: Sequence[str] | None, settings: Webso
 
 
 def agree(
-    host: str,
+    request: Request,
     origin: list[str],
     offered: list[str],
     subprotocols: Sequence[str] | None,
@@ -91,10 +93,14 @@ def agree(
     """Check the values of ``Origin`` and choose a subprotocol, None without one in common; the part that is policy.
 
     Raises Forbidden (403) for an origin that ``settings.origins`` does not name, BadRequest (400) for an offer that is
-    no list of tokens.
+    no list of tokens. A request without ``Origin`` does not come from a page, so that it is let in (RFC 6455 §10.2).
+    Where ``origins`` is None, cookies decide: a browser sends them along whatever page opens the connection.
     """
-    if settings.origins is not None:
-        _check_origin(origin, host, settings.origins)
+    if origin:
+        if settings.origins is not None:
+            _check_origin(origin, request.host, settings.origins)
+        elif request.headers.get("cookie") is not None:
+            _check_origin(origin, request.host, SAME_ORIGIN, "a request with cookies comes from another origin")
     return _choose(offered, subprotocols)
 
 
@@ -134,17 +140,19 @@ _DEFAULT_PORTS: Final = {"http": "80", "https": "443", "ws": "80", "wss": "443"}
 _ORIGIN: Final = re.compile(r"([a-z][a-z0-9+\-.]*+)://(\[[^\]]*+\]|[^:/]*+)(?::([0-9]*+))?")
 
 
-def _check_origin(values: list[str], host: str, origins: Sequence[str] | str) -> None:
-    if not values:
-        return
+def _check_origin(
+    values: list[str], host: str, origins: Sequence[str] | str, refusal: str = "origin is not allowed"
+) -> None:
     permitted = (origins,) if isinstance(origins, str) else origins
+    if ANY_ORIGIN in permitted:
+        return
     # A browser sends one; what several mean cannot be told.
     if len(values) == 1:
         origin = _normalised(values[0])
         for each in permitted:
             if _is_same_host(origin, host) if each == SAME_ORIGIN else origin == _normalised(each):
                 return
-    raise Forbidden("origin is not allowed")
+    raise Forbidden(refusal)
 
 
 def _normalised(origin: str) -> str:

@@ -221,12 +221,13 @@ def test_compression_becomes_parameters(config: Config, compression: Any, expect
 
 
 def test_origins_are_serialised_as_browsers_do(config: Config) -> None:
-    given = ["HTTPS://A.Example:443", "http://[::1]:8000", "null", "same"]
+    given = ["HTTPS://A.Example:443", "http://[::1]:8000", "null", "same", "*"]
     assert config.websocket_settings(origins=given).origins == (
         "https://a.example",
         "http://[::1]:8000",
         "null",
         "same",
+        "*",
     )
 
 

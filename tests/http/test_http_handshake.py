@@ -228,6 +228,38 @@ def test_rule_26_same_compares_ports() -> None:
         accepted(request(("Origin", "http://[::1]"), host="[::1]:8000"), origins="same")
 
 
+@pytest.mark.parametrize(
+    ("origin", "origins", "allowed"),
+    [
+        ("https://server.example.com", None, True),
+        ("https://SERVER.example.com:443", None, True),
+        ("https://evil.example", None, False),
+        ("https://server.example.com.evil.example", None, False),
+        ("https://server.example.com:8443", None, False),
+        ("null", None, False),
+        ("https://evil.example", ("*",), True),
+        ("null", ("same", "*"), True),
+        ("https://evil.example", ("https://evil.example",), True),
+    ],
+)
+def test_rule_26_cookies_make_the_same_origin_the_default(origin: str, origins: Any, allowed: bool) -> None:
+    asked = request(("Origin", origin), ("Cookie", "session=1"))
+    if allowed:
+        assert accepted(asked, origins=origins).response
+    else:
+        with pytest.raises(Forbidden, match="with cookies"):
+            accepted(asked, origins=origins)
+
+
+def test_rule_26_cookies_without_an_origin_are_no_pages() -> None:
+    assert accepted(request(("Cookie", "session=1"))).response
+
+
+def test_rule_26_several_origins_with_cookies_are_403() -> None:
+    with pytest.raises(Forbidden):
+        accepted(request(*[("Origin", "https://server.example.com")] * 2, ("Cookie", "session=1")))
+
+
 def test_rule_26_several_origins_are_403() -> None:
     asked = request(("Origin", "https://a.example"), ("Origin", "https://a.example"))
     with pytest.raises(HTTPException) as caught:

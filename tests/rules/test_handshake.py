@@ -368,6 +368,11 @@ def test_rule_26_without_a_list_every_origin_is_taken(server: Server) -> None:
     check_open(server, handshake("/ws", "Origin: https://evil.example"))
 
 
+def test_rule_26_without_a_list_cookies_make_other_origins_403(server: Server) -> None:
+    check_refused(server, handshake("/ws", "Origin: https://evil.example", "Cookie: session=1"), (403,))
+    check_open(server, handshake("/ws", "Origin: https://example.com", "Cookie: session=1"))
+
+
 def test_rule_27_bytes_after_the_head_are_frames(server: Server) -> None:
     data = handshake() + HELLO + frame(BINARY, b"\x00\xff" * 20) + frame(PING, b"p")
     for where, exchange in server.every_split(data, text("after")):

@@ -281,7 +281,7 @@ class WebSocketExchange(Exchange):
         """
         settings: WebsocketSettings = getattr(request.route, "websocket_settings", None) or WebsocketSettings()
         offered: list[str] = list(self.scope.get("subprotocols") or ())
-        chosen = agree(request.host, request.headers.getall("origin"), offered, subprotocols, settings)
+        chosen = agree(request, request.headers.getall("origin"), offered, subprotocols, settings)
         websocket = WebSocketConnection(
             self.send,
             self.receive,

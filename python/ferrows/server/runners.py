@@ -20,6 +20,7 @@ from ..exceptions import ServerError
 from ..log import error_logger, logger
 from .accepting import BatchAccepting
 from .async_server import AsyncioServer
+from .descriptors import keep_a_spare
 from .goodbye import get_goodbye
 from .loop import loop_name, new_event_loop
 from .protocols.http_protocol import HttpProtocol
@@ -149,7 +150,9 @@ class _Listener:
         options: dict[str, Any] = {"ssl": self.ssl, "backlog": self.backlog, **self.options}
         if loop_name(loop) != "uvloop":
             # asyncio's own loop accepts up to `backlog` connections in a turn.
-            return await self._begin(loop, make_protocol, {"start_serving": start_serving, **options})
+            server = await self._begin(loop, make_protocol, {"start_serving": start_serving, **options})
+            keep_a_spare(server)
+            return server
 
         def listen(make_protocol: Callable[[], asyncio.BaseProtocol], sock: socket.socket) -> Any:
             return _listen_on(loop, make_protocol, sock, {**options, "start_serving": True})
