@@ -274,6 +274,8 @@ class MessageStream:
         """Stop or go on reading on the handler's own wish."""
     def take_heard(self) -> bool:
         """Tell whether anything has arrived since the last call."""
+    def receive_held(self) -> None:
+        """Parse what was read before there was room for what it inflates to; for the event loop."""
     def run_scheduled_turn(self) -> None:
         """Run a turn over what is left; for the event loop."""
     @property

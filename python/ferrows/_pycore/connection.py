@@ -149,6 +149,11 @@ class Connection:
 
     # ---- receiving
 
+    @property
+    def has_deflate(self) -> bool:
+        """Whether permessage-deflate was agreed on, so that a few bytes may become many."""
+        return self._inflater is not None
+
     def receive_data(self, data: Buffer) -> None:
         """Take bytes that came from the peer, cut anywhere; never raises for what the peer did.
 

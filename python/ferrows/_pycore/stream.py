@@ -32,6 +32,9 @@ TURN_MESSAGES: Final = 256
 CORK_LIMIT: Final = 64 * 1024
 """Corked output beyond this many bytes leaves at once, so that the transport's limits are felt."""
 
+PIECE: Final = 1024
+"""Octets of a compressed stream that are parsed at a time: they may inflate to a thousand times as many."""
+
 SENDS_A_TURN: Final = 256
 """Messages that a handler may send in a row before a send suspends for one turn of the loop.
 
@@ -63,6 +66,8 @@ class MessageStream:
         "_fragments_asked",
         "_frames_paused",
         "_heard",
+        "_held",
+        "_held_scheduled",
         "_max_queue",
         "_max_queued_bytes",
         "_pongs",
@@ -111,6 +116,8 @@ class MessageStream:
     _stalled: bool  # what waits is the beginning of a message that only its end makes deliverable
     _closing: bool  # our Close is out
     _dropping: bool  # and something that came after it found no room
+    _held: bytes  # what was read and not parsed yet, since there may be no room for what it inflates to
+    _held_scheduled: bool
     _frames_paused: bool
     _heard: bool
     _reported: tuple[int, bool, bool]
@@ -157,6 +164,8 @@ class MessageStream:
         self._stalled = False
         self._closing = False
         self._dropping = False
+        self._held = b""
+        self._held_scheduled = False
         self._frames_paused = False
         self._heard = False
         self._reported = (OPEN, False, False)
@@ -169,7 +178,35 @@ class MessageStream:
     def receive_data(self, data: Buffer) -> None:
         self._heard = True
         self._closing = self._core.close_sent is not None
-        self._core.receive_data(data)
+        if self._core.has_deflate:
+            self._parse_while_room(bytes(data))
+        else:
+            self._core.receive_data(data)
+        self._react()
+
+    def receive_held(self) -> None:
+        self._held_scheduled = False
+        self._closing = self._core.close_sent is not None
+        held, self._held = self._held, b""
+        self._parse_while_room(held)
+        self._react()
+
+    def _parse_while_room(self, data: bytes) -> None:
+        """Parse what arrived as long as there is room for what it inflates to, and keep the rest for later."""
+        if self._held:
+            self._held += data
+            return
+        for at in range(0, len(data), PIECE):
+            if self._is_full_of_bytes():
+                self._held = data[at:]
+                return
+            self._core.receive_data(data[at : at + PIECE])
+
+    def _is_full_of_bytes(self) -> bool:
+        full = self._queued_bytes >= self._max_queued_bytes and not self._stalled
+        return full and not self.ended and self._core.close_sent is None
+
+    def _react(self) -> None:
         if self._pongs:
             pongs, self._pongs = self._pongs, []
             for payload in pongs:
@@ -182,6 +219,7 @@ class MessageStream:
 
     def lose_transport(self) -> None:
         self.transport = None
+        self._held = b""
         self._core.receive_eof()
         self._run_turn()
 
@@ -536,6 +574,15 @@ class MessageStream:
         low = self._stalled or (count <= self._max_queue // 2 and size <= self._max_queued_bytes // 2)
         wanted = self.ended or self._core.close_sent is not None  # to see the peer's Close, and its FIN after that
         pause = (self._frames_paused or full or (self.read_paused and not low)) and not wanted
+        if self._held:
+            if self.ended:
+                self._held = b""
+            else:
+                # What was read already comes before what the transport has.
+                if not pause and not self._held_scheduled:
+                    self._held_scheduled = True
+                    self.loop.call_soon(self.receive_held)
+                pause = True
         if pause != self.read_paused:
             self.read_paused = pause
             if pause:

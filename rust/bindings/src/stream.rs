@@ -21,7 +21,7 @@ use ferrows_core::{Connection, Role, State};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyString};
+use pyo3::types::{PyDict, PyString};
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Turn {
@@ -70,6 +70,9 @@ pub struct MessageStream {
     stalled: bool,
     /// Our Close is out, and something that came after it found no room.
     dropping: bool,
+    /// What was read and is not parsed yet, since what it inflates to may be more than there is room for.
+    held: Option<Box<Vec<u8>>>,
+    held_scheduled: bool,
     write_paused: bool,
     read_paused: bool,
     frames_paused: bool,
@@ -125,6 +128,8 @@ impl MessageStream {
             streaming: false,
             stalled: false,
             dropping: false,
+            held: None,
+            held_scheduled: false,
             write_paused: false,
             read_paused: false,
             frames_paused: false,
@@ -147,16 +152,25 @@ impl MessageStream {
         let parsed = convert::with_bytes(data, |data| {
             let this = &mut *slf.borrow_mut();
             this.heard = true;
-            this.parse(slf.py(), &mut pongs, |core, inbox| core.receive_data(data, inbox))
+            if this.core.has_deflate() {
+                this.parse_while_room(slf.py(), &mut pongs, data)
+            } else {
+                this.parse(slf.py(), &mut pongs, |core, inbox| core.receive_data(data, inbox))
+            }
         })?;
-        if let Err(panic) = parsed {
-            slf.borrow_mut().core.fail(1011, "internal error");
-            slf.call_method1(intern!(slf.py(), "_panicked"), (panic,))?;
-        }
-        for payload in pongs {
-            slf.call_method1(intern!(slf.py(), "_pong_received"), (PyBytes::new(slf.py(), &payload),))?;
-        }
-        Self::run_turn(slf)
+        Self::react(slf, parsed, pongs)
+    }
+
+    /// Go on with what was read before there was room for it.
+    fn receive_held(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let mut pongs = Vec::new();
+        let parsed = {
+            let this = &mut *slf.borrow_mut();
+            this.held_scheduled = false;
+            let held = this.held.take().unwrap_or_default();
+            this.parse_while_room(slf.py(), &mut pongs, &held)
+        };
+        Self::react(slf, parsed, pongs)
     }
 
     fn receive_eof(slf: &Bound<'_, Self>) -> PyResult<()> {
@@ -169,6 +183,7 @@ impl MessageStream {
         let transport = {
             let mut this = slf.borrow_mut();
             this.core.receive_eof();
+            this.held = None;
             this.transport.take()
         };
         // Not inside the borrow: the last reference may run the transport's finalizer.

@@ -83,6 +83,12 @@ impl Connection {
         }
     }
 
+    /// Whether permessage-deflate was agreed on, so that a few bytes may become many.
+    #[must_use]
+    pub fn has_deflate(&self) -> bool {
+        self.deflate.is_some()
+    }
+
     /// Read what arrived, however it was cut, and hand what it means to `sink`.
     ///
     /// Nothing is read after the peer's Close, a failure or the end (RFC 6455 §5.5.1, §7.1.7). Memory grows with what

@@ -6,6 +6,7 @@ use crate::convert;
 use crate::inbox::{Inbox, Item, split};
 use crate::receive::Mode;
 use ferrows_core::{Connection, Kind};
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,6 +20,9 @@ pub enum Taken {
     /// Nothing now, or this turn's share is used up.
     Nothing,
 }
+
+/// Octets of a compressed stream that are parsed at a time: they may inflate to a thousand times as many.
+const PIECE: usize = 1024;
 
 impl MessageStream {
     /// Take the next item for a receive of this mode.
@@ -84,6 +88,50 @@ impl MessageStream {
             let text = panic.downcast_ref::<&str>().map(ToString::to_string);
             text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "unknown panic".to_owned())
         })
+    }
+
+    /// Parse what arrived as long as there is room for what it inflates to, and keep the rest for later.
+    pub(super) fn parse_while_room(
+        &mut self,
+        py: Python<'_>,
+        pongs: &mut Vec<Vec<u8>>,
+        data: &[u8],
+    ) -> Result<(), String> {
+        if let Some(held) = &mut self.held {
+            held.extend_from_slice(data);
+            return Ok(());
+        }
+        let mut rest = data;
+        while !rest.is_empty() {
+            if self.is_full_of_bytes() {
+                self.held = Some(Box::new(rest.to_vec()));
+                break;
+            }
+            let (piece, after) = rest.split_at(rest.len().min(PIECE));
+            self.parse(py, pongs, |core, inbox| core.receive_data(piece, inbox))?;
+            rest = after;
+        }
+        Ok(())
+    }
+
+    /// Whether reading has to pause because of the size of what waits.
+    fn is_full_of_bytes(&self) -> bool {
+        self.queue.bytes() >= self.max_queued_bytes.get()
+            && !self.stalled
+            && !self.is_ended()
+            && self.core.close_sent().is_none()
+    }
+
+    /// Do what parsing asked for: close after a panic, resolve pings, wake the handler.
+    pub(super) fn react(slf: &Bound<'_, Self>, parsed: Result<(), String>, pongs: Vec<Vec<u8>>) -> PyResult<()> {
+        if let Err(panic) = parsed {
+            slf.borrow_mut().core.fail(1011, "internal error");
+            slf.call_method1(intern!(slf.py(), "_panicked"), (panic,))?;
+        }
+        for payload in pongs {
+            slf.call_method1(intern!(slf.py(), "_pong_received"), (PyBytes::new(slf.py(), &payload),))?;
+        }
+        Self::run_turn(slf)
     }
 
     /// Make the next message available fragment by fragment.

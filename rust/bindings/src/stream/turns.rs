@@ -151,8 +151,8 @@ impl MessageStream {
     /// Stop reading while more waits than the limits allow, go on once half of it is gone.
     pub(super) fn adjust_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
-        let (transport, pause) = {
-            let mut this = slf.borrow_mut();
+        let (transport, pause, held) = {
+            let this = &mut *slf.borrow_mut();
             let (count, bytes) = (this.queue.len(), this.queue.bytes());
             let (max_count, max_bytes) = (this.max_queue.get(), this.max_queued_bytes.get());
             // The beginning of a message that is owed whole is of no use without its end, however long.
@@ -163,14 +163,32 @@ impl MessageStream {
                 return Ok(());
             };
             // To see the peer's Close, and its FIN after that, we read on whatever waits.
-            let pause = pause && !this.is_ended() && this.core.close_sent().is_none();
-            if std::mem::replace(&mut this.read_paused, pause) == pause {
+            let mut pause = pause && !this.is_ended() && this.core.close_sent().is_none();
+            let mut held = None;
+            if this.held.is_some() {
+                if this.is_ended() {
+                    this.held = None;
+                } else {
+                    // What was read already comes before what the transport has.
+                    if !pause && !std::mem::replace(&mut this.held_scheduled, true) {
+                        held = Some(this.event_loop.bind(py).clone());
+                    }
+                    pause = true;
+                }
+            }
+            let changes = std::mem::replace(&mut this.read_paused, pause) != pause;
+            if !changes && held.is_none() {
                 return Ok(());
             }
-            (transport, pause)
+            (changes.then_some(transport), pause, held)
         };
-        let name = if pause { intern!(py, "pause_reading") } else { intern!(py, "resume_reading") };
-        transport.call_method0(name)?;
+        if let Some(transport) = transport {
+            let name = if pause { intern!(py, "pause_reading") } else { intern!(py, "resume_reading") };
+            transport.call_method0(name)?;
+        }
+        if let Some(event_loop) = held {
+            event_loop.call_method1(intern!(py, "call_soon"), (slf.getattr(intern!(py, "receive_held"))?,))?;
+        }
         Ok(())
     }
 }
