@@ -54,6 +54,9 @@ class Config(dict[str, Any]):
     GRACEFUL_SHUTDOWN_TIMEOUT: float
     KEEP_ALIVE: bool
     KEEP_ALIVE_TIMEOUT: float
+    MAX_CONNECTIONS: int | None
+    MAX_CONNECTIONS_PER_ADDRESS: int | None
+    MAX_HANDSHAKES: int | None
     MOTD: bool
     REQUEST_HEAD_TIMEOUT: float
     REQUEST_MAX_HEADERS: int
@@ -393,6 +396,11 @@ _OPTIONS: Final[Mapping[str, _Option]] = {
     "GRACEFUL_SHUTDOWN_TIMEOUT": _Option(15, _seconds(zero=True)),
     "KEEP_ALIVE": _Option(True, _flag()),
     "KEEP_ALIVE_TIMEOUT": _Option(75, _seconds()),
+    # Of one worker. None: as many as the limit of open files leaves room for.
+    "MAX_CONNECTIONS": _Option(None, _count(none=True)),
+    "MAX_CONNECTIONS_PER_ADDRESS": _Option(None, _count(none=True)),
+    # Connections whose first request has no answer yet.
+    "MAX_HANDSHAKES": _Option(None, _count(none=True)),
     # Whether `App.run` logs its start banner.
     "MOTD": _Option(True, _flag()),
     "REQUEST_HEAD_TIMEOUT": _Option(10, _seconds()),

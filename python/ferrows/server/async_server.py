@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Awaitable, Generator, Sequence
+from collections.abc import Awaitable, Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from ..log import error_logger
@@ -224,6 +224,12 @@ class AsyncioServer:
     def sockets(self) -> Sequence[socket.socket]:
         """The listening sockets; none once the server is closed."""
         return () if self.server is None else tuple(getattr(self.server, "sockets", None) or ())
+
+    @property
+    def refusals(self) -> Mapping[str, int]:
+        """How many connections were refused, by reason: ``connections``, ``address``, ``handshakes``."""
+        admission = getattr(self.signal, "admission", None)
+        return {} if admission is None else dict(admission.refusals)
 
     # ---- the end
 

@@ -19,6 +19,7 @@ from .._codec import CODEC
 from ..exceptions import ServerError
 from ..log import error_logger, logger
 from .accepting import BatchAccepting
+from .admission import Admission
 from .async_server import AsyncioServer
 from .descriptors import keep_a_spare
 from .goodbye import get_goodbye
@@ -34,9 +35,10 @@ __all__ = ["Signal", "serve"]
 
 @dataclass(slots=True)
 class Signal:
-    """Tells the connections of a server that it stops."""
+    """Tells the connections of a server that it stops, and whether there is room for another."""
 
     stopped: bool = False
+    admission: Admission | None = None
 
 
 def serve(
@@ -76,6 +78,7 @@ def serve(
     app.finalize()
     connections = set() if connections is None else connections
     signal = Signal() if signal is None else signal
+    signal.admission = Admission(app.config)
     factory: Callable[..., asyncio.Protocol] = protocol
     make_protocol = functools.partial(
         factory,

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import socket
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    from ..admission import Admission
 
 __all__ = ["ConnInfo", "FerrowsProtocol"]
 
@@ -98,6 +101,8 @@ class FerrowsProtocol(asyncio.Protocol):
     _drain_waiters: list[asyncio.Future[None]] | None = None
     _more: asyncio.Future[None] | None = None
     _abort_timer: asyncio.TimerHandle | None = None
+    # Where connections are counted by more than the server's set.
+    admission: Admission | None = None
 
     def __init__(
         self,
@@ -132,10 +137,18 @@ class FerrowsProtocol(asyncio.Protocol):
     # What asyncio calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take the transport. TCP_NODELAY is set here where the loop has not done it."""
+        """Take the transport, unless the server has too many. TCP_NODELAY is set where the loop has not done it."""
         self.transport = cast(asyncio.Transport, transport)
         self.conn_info = ConnInfo(transport, self._unix)
         self.connections.add(self)
+        admission = getattr(self.signal, "admission", None)
+        if admission is not None and not (
+            # Most servers have one limit, and it is not reached.
+            (len(self.connections) <= admission.most and not admission.counts) or admission.admit(self, transport)
+        ):
+            self.connections.discard(self)
+            self.conn_info.lost = True
+            return
         # asyncio's loops and uvloop set it on every TCP transport.
         if not type(transport).__module__.startswith(("asyncio.", "uvloop.")):
             connection = transport.get_extra_info("socket")
@@ -145,6 +158,8 @@ class FerrowsProtocol(asyncio.Protocol):
     def connection_lost(self, exc: BaseException | None) -> None:
         """Let go of everything that waits for the connection."""
         self.connections.discard(self)
+        if self.admission is not None:
+            self.admission.lost(self)
         if self.conn_info is not None:
             self.conn_info.lost = True
         if self._abort_timer is not None:

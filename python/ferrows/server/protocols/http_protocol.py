@@ -147,7 +147,8 @@ class HttpProtocol(HttpProtocolMixin, FerrowsProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Wait for the first request, as long as for a head."""
         super().connection_made(transport)
-        self._set_deadline(self.app.config.REQUEST_HEAD_TIMEOUT)
+        if not self.lost:
+            self._set_deadline(self.app.config.REQUEST_HEAD_TIMEOUT)
 
     def data_received(self, data: bytes) -> None:
         """Read a request as far as it has arrived."""
@@ -363,6 +364,8 @@ class HttpProtocol(HttpProtocolMixin, FerrowsProtocol):
 
     def _next_request(self) -> None:
         """Leave the request that is answered behind and go on with what has arrived, if anything."""
+        if self.admission is not None:
+            self.admission.answered(self)
         client_stays = self._head is not None and self._head.keep_alive
         self.request = self._head = self._writer = None
         if not self.keep_alive:
@@ -418,6 +421,8 @@ class HttpProtocol(HttpProtocolMixin, FerrowsProtocol):
 
         From here on what the transport calls is the business of whoever took it; its handler is never cancelled.
         """
+        if self.admission is not None:
+            self.admission.answered(self)
         self._phase = Phase.UPGRADED
         self.upgraded = True
         self._stop_timers()

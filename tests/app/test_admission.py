@@ -1,0 +1,153 @@
+"""Limits of connections: who is over one gets 503 before the request is read, and who leaves makes room."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import resource
+import ssl
+from typing import Any
+
+import pytest
+import trustme
+
+from ferrows import App, HTTPResponse, Request, Websocket, text
+from ferrows.server import AsyncioServer
+from ferrows.server.admission import Admission
+
+from .harness import Answer, Client, connect, on_both_loops
+
+HANDSHAKE = {
+    "Upgrade": "websocket",
+    "Connection": "Upgrade",
+    "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+    "Sec-WebSocket-Version": "13",
+}
+
+
+def make_app(**limits: int) -> App:
+    app = App("admission", env_prefix=None)
+    app.config.update({"ACCESS_LOG": False, **limits})
+
+    @app.get("/")
+    async def index(request: Request) -> HTTPResponse:
+        return text("here")
+
+    @app.websocket("/ws")
+    async def echo(request: Request, ws: Websocket) -> None:
+        async for message in ws:
+            await ws.send(message)
+
+    return app
+
+
+async def asked(server: AsyncioServer, **options: Any) -> Answer:
+    client = await connect(server, **options)
+    try:
+        return await client.ask("/")
+    finally:
+        await client.close()
+
+
+async def until_connected(server: AsyncioServer, count: int) -> None:
+    while len(server.connections) != count:
+        await asyncio.sleep(0.005)
+
+
+@on_both_loops
+async def test_connection_over_the_limit_gets_503_until_one_leaves(caplog: pytest.LogCaptureFixture) -> None:
+    async with await make_app(MAX_CONNECTIONS=2).create_server(port=0) as server:
+        first, second = await connect(server), await connect(server)
+        assert (await first.ask("/")).status == (await second.ask("/")).status == 200
+        for _ in range(3):
+            refused = await asked(server)
+            assert (refused.status, refused.headers["retry-after"], refused.body) == (503, "5", b"")
+        assert (await first.ask("/")).status == 200
+        await second.close()
+        await until_connected(server, 1)
+        assert (await asked(server)).status == 200
+        assert server.refusals == {"connections": 3}
+        await first.close()
+    lines = [record.getMessage() for record in caplog.records if record.name == "ferrows.error"]
+    assert lines == ["1 connections refused with 503, the latest for MAX_CONNECTIONS"]
+    assert caplog.records[0].levelno == logging.WARNING
+
+
+@on_both_loops
+async def test_crowd_is_cut_at_the_limit_exactly() -> None:
+    async with await make_app(MAX_CONNECTIONS=5).create_server(port=0) as server:
+        clients = await asyncio.gather(*(connect(server) for _ in range(30)))
+        answers = await asyncio.gather(*(client.ask("/") for client in clients))
+        assert sorted(answer.status for answer in answers) == [200] * 5 + [503] * 25
+        await asyncio.gather(*(client.close() for client in clients))
+
+
+@on_both_loops
+async def test_address_over_its_limit_gets_503_and_others_do_not() -> None:
+    async with await make_app(MAX_CONNECTIONS_PER_ADDRESS=2).create_server(port=0) as server:
+        clients = [await connect(server, local_addr=("127.0.0.2", 0)) for _ in range(2)]
+        assert [(await client.ask("/ws", headers=HANDSHAKE)).status for client in clients] == [101, 101]
+        assert (await asked(server, local_addr=("127.0.0.2", 0))).status == 503
+        assert (await asked(server, local_addr=("127.0.0.3", 0))).status == 200
+        for client in clients:
+            await client.close()
+        await until_connected(server, 0)
+        for _ in range(3):
+            assert (await asked(server, local_addr=("127.0.0.2", 0))).status == 200
+            await until_connected(server, 0)
+        assert server.refusals == {"address": 1}
+
+
+@on_both_loops
+async def test_connection_counts_as_handshake_until_its_first_answer() -> None:
+    async with await make_app(MAX_HANDSHAKES=2).create_server(port=0) as server:
+        held: list[Client] = []
+        for path, headers, status in (("/", {}, 200), ("/ws", HANDSHAKE, 101), ("/ws", {}, 426)):
+            held.append(await connect(server))
+            assert (await held[-1].ask(path, headers=headers)).status == status
+        silent = [await connect(server) for _ in range(2)]
+        await until_connected(server, 5)
+        assert (await asked(server)).status == 503
+        assert (await silent[0].ask("/")).status == 200
+        assert (await asked(server)).status == 200
+        assert server.refusals == {"handshakes": 1}
+        for client in [*held, *silent]:
+            await client.close()
+        await until_connected(server, 0)
+
+
+@on_both_loops
+async def test_refusal_over_tls_is_an_answer_too() -> None:
+    authority = trustme.CA()
+    theirs, ours = ssl.create_default_context(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.configure_trust(theirs)
+    authority.issue_cert("localhost").configure_cert(ours)
+    options: dict[str, Any] = {"ssl": theirs, "server_hostname": "localhost"}
+    async with await make_app(MAX_CONNECTIONS=1).create_server(port=0, ssl=ours) as server:
+        client = await connect(server, **options)
+        assert (await client.ask("/")).status == 200
+        assert (await asked(server, **options)).status == 503
+        await client.close()
+
+
+@on_both_loops
+async def test_many_who_are_refused_and_silent_are_let_go_of() -> None:
+    async with await make_app(MAX_CONNECTIONS=1).create_server(port=0) as server:
+        held = await connect(server)
+        await held.ask("/")
+        refused = [await connect(server) for _ in range(80)]
+        async with asyncio.timeout(10):
+            ends = await asyncio.gather(*(client.reader.read() for client in refused), return_exceptions=True)
+        # The 64 first were waited for in vain, the others had the answer at once.
+        assert ends.count(b"") + sum(isinstance(end, ConnectionError) for end in ends) == 64
+        assert sum(isinstance(end, bytes) and end.startswith(b"HTTP/1.1 503 ") for end in ends) == 16
+        for client in [held, *refused]:
+            client.writer.close()
+
+
+def test_limit_of_open_files_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    for limit, most in ((64, 32), (1024, 973), (20_000, 19_000), (8, 1)):
+        monkeypatch.setattr(resource, "getrlimit", lambda _, limit=limit: (limit, limit))
+        assert Admission(App("default", env_prefix=None).config).most == most
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    assert Admission(App("default", env_prefix=None).config).most > 2**40
