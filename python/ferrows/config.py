@@ -37,6 +37,7 @@ class WebsocketSettings:
     ping_timeout: float | None = 20
     max_size: int | None = 2**20
     max_queue: int = 32
+    handler_timeout: float | None = 300
     deflate: DeflateParameters | None = None
     origins: tuple[str, ...] | None = None
 
@@ -68,6 +69,7 @@ class Config(dict[str, Any]):
     SERVER_NAME: str
     USE_UVLOOP: bool
     WEBSOCKET_COMPRESSION: str | Mapping[str, Any] | None
+    WEBSOCKET_HANDLER_TIMEOUT: float | None
     WEBSOCKET_MAX_QUEUE: int
     WEBSOCKET_MAX_SIZE: int | None
     WEBSOCKET_ORIGINS: str | Iterable[str] | None
@@ -139,8 +141,8 @@ class Config(dict[str, Any]):
     def websocket_settings(self, **overrides: Any) -> WebsocketSettings:
         """Check and combine the ``WEBSOCKET_*`` keys with a route's own options; ValueError names the wrong one.
 
-        Options: ``max_size max_queue timeout ping_interval ping_timeout compression origins``. One that is given counts
-        also when it is None.
+        Options: ``max_size max_queue timeout ping_interval ping_timeout handler_timeout compression origins``. One that
+        is given counts also when it is None.
         """
         for name in overrides:
             if name not in WEBSOCKET_OPTIONS:
@@ -157,6 +159,7 @@ class Config(dict[str, Any]):
             ping_timeout=values["ping_timeout"],
             max_size=values["max_size"],
             max_queue=values["max_queue"],
+            handler_timeout=values["handler_timeout"],
             deflate=None if values["compression"] is None else DeflateParameters(**values["compression"]),
             origins=values["origins"],
         )
@@ -169,6 +172,7 @@ WEBSOCKET_OPTIONS: Final[Mapping[str, str]] = {
     "timeout": "WEBSOCKET_TIMEOUT",
     "ping_interval": "WEBSOCKET_PING_INTERVAL",
     "ping_timeout": "WEBSOCKET_PING_TIMEOUT",
+    "handler_timeout": "WEBSOCKET_HANDLER_TIMEOUT",
     "compression": "WEBSOCKET_COMPRESSION",
     "origins": "WEBSOCKET_ORIGINS",
 }
@@ -415,6 +419,8 @@ _OPTIONS: Final[Mapping[str, _Option]] = {
     "SERVER_NAME": _Option("", _text()),
     "USE_UVLOOP": _Option(True, _flag()),
     "WEBSOCKET_COMPRESSION": _Option(None, _compression()),
+    # How long a handler may go on after the end of its connection.
+    "WEBSOCKET_HANDLER_TIMEOUT": _Option(300, _interval()),
     "WEBSOCKET_MAX_QUEUE": _Option(32, _count()),
     "WEBSOCKET_MAX_SIZE": _Option(2**20, _count(none=True)),
     "WEBSOCKET_ORIGINS": _Option(None, _origins()),

@@ -61,10 +61,10 @@ class Upgrade:
                 result = self.request.route.handler(self.request, self.ws, **self.values)
                 if is_awaitable(result):
                     await result
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as error:
             if task.cancelling():
                 # The server stops, or somebody ended the handler. Either way nobody is left to receive.
-                self._cancelled()
+                self._cancelled(error)
                 raise
             await self._failed(ServerError("handler awaited something that was cancelled"))
         except Exception as error:
@@ -147,7 +147,7 @@ class Upgrade:
             error_logger.error("handler of %s failed", self._described(), exc_info=error)
         self._drop(1011)
 
-    def _cancelled(self) -> None:
+    def _cancelled(self, error: asyncio.CancelledError) -> None:
         """The handler was cancelled: end the connection with 1001, without waiting for anybody.
 
         It is worth a line in the log unless the server, which stops, did it.
@@ -156,7 +156,8 @@ class Upgrade:
             return
         signal = getattr(self.request.protocol, "signal", None)
         if not getattr(signal, "stopped", False):
-            error_logger.warning("handler of %s was cancelled", self._described())
+            reason = f": {error.args[0]}" if error.args and error.args[0] else ""
+            error_logger.warning("handler of %s was cancelled%s", self._described(), reason)
         self._drop(1001)
 
     def _drop(self, code: int) -> None:

@@ -285,3 +285,53 @@ async def test_a_close_while_corked_comes_last_and_ends_the_connection(app: App,
         writer.close()
         await ended.wait()
     assert codes == [4000]
+
+
+@on_both_loops
+async def test_handler_without_a_connection_is_cancelled_in_the_end(app: App, caplog: pytest.LogCaptureFixture) -> None:
+    ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    @app.websocket("/ws", handler_timeout=0.2)
+    async def handler(request: Request, ws: Websocket) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set_result("cleaned up")
+
+    async with connected(app) as (reader, writer, server):
+        writer.write(HANDSHAKE)
+        await reader.readuntil(b"\r\n\r\n")
+        writer.close()
+        while server.connections:
+            await asyncio.sleep(0.01)
+        assert not ended.done()
+        assert await asyncio.wait_for(ended, 5) == "cleaned up"
+        while app.websocket_tasks:
+            await asyncio.sleep(0.01)
+    lines = [record.getMessage() for record in caplog.records if record.name == "ferrows.error"]
+    assert lines == [
+        "handler of websocket /ws from 127.0.0.1 was cancelled: "
+        "its connection has ended long ago (WEBSOCKET_HANDLER_TIMEOUT)"
+    ]
+
+
+@on_both_loops
+async def test_handler_that_returns_in_time_is_not_waited_for(app: App) -> None:
+    outcome: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    @app.websocket("/ws", handler_timeout=60)
+    async def handler(request: Request, ws: Websocket) -> None:
+        async for _ in ws:
+            pass
+        await asyncio.sleep(0.1)
+        outcome.set_result("done")
+
+    async with connected(app) as (reader, writer, server):
+        writer.write(HANDSHAKE)
+        await reader.readuntil(b"\r\n\r\n")
+        protocol = next(iter(server.connections))
+        writer.write(b"\x88\x82\0\0\0\0\x03\xe8")
+        assert await asyncio.wait_for(outcome, 5) == "done"
+        while protocol.task is not None:
+            await asyncio.sleep(0.01)
+        assert protocol._deadlines is None

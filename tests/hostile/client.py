@@ -129,12 +129,13 @@ class Client:
         raise AssertionError("the connection ended before the answer")
 
     def close_code(self) -> int:
-        """Read to the end and return the code of the server's Close: 1005 without a code, 1006 without a Close."""
+        """Read to the end, answer the server's Close and return its code: 1005 without one, 1006 without a Close."""
         code = 1006
         with contextlib.suppress(ConnectionError):
             for opcode, payload in self.frames():
                 if opcode == CLOSE:
                     code = int.from_bytes(payload[:2], "big") if payload else 1005
+                    self.send(frame(CLOSE, payload[:2]))
         return code
 
     def close(self) -> None:

@@ -291,6 +291,8 @@ class HttpProtocol(HttpProtocolMixin, FerrowsProtocol):
         finally:
             # The request knows the protocol; without this neither would go before the garbage collector runs.
             self.task = self.request = None
+            if self.upgraded and self._deadlines is not None and self.lost:
+                self._clear_deadline()
 
     def _handle_failure(self, request: Request, error: BaseException) -> None:
         """Answer where the app has let an exception through; raise it again where it ends the task."""

@@ -174,10 +174,13 @@ class WebSocketProtocol(HttpProtocol):
             self.websocket.resume_writing()
 
     def check_timeouts(self) -> None:
-        """End what takes too long: a phase of a request, or a peer's not reading anything of what waits for it."""
+        """End what takes too long: a phase of a request, a peer that reads nothing, a handler without a connection."""
         transport = self.transport
         if self.websocket is None or transport is None:
             super().check_timeouts()
+        elif self.lost:
+            if self.task is not None:
+                self.task.cancel("its connection has ended long ago (WEBSOCKET_HANDLER_TIMEOUT)")
         elif self._is_overdue():
             if transport.get_write_buffer_size() < self._waiting_before:
                 self._watch_stall()
@@ -193,11 +196,17 @@ class WebSocketProtocol(HttpProtocol):
                 ws.lose_transport()
                 self._log_end(ws)
         finally:
+            request = self._websocket_request
             # What would keep protocol, request and ws alive in cycles.
             self.data_received = _ignore
             _DATA_RECEIVED.__set__(self, _ignore)
             self._websocket_request = None
             super().connection_lost(exc)
+            # Most handlers have returned by now: they were woken.
+            if self.task is not None and request is not None:
+                settings: WebsocketSettings = getattr(request.route, "websocket_settings", None) or self._settings
+                if settings.handler_timeout is not None:
+                    self._set_deadline(settings.handler_timeout)
 
     def close(self, timeout: float | None = None) -> None:
         """Close the connection: a WebSocket by the closing handshake, with 1001."""

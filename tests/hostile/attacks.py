@@ -1,0 +1,12 @@
+"""Every stimulus, in the order of the page."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from .ends import ENDS
+from .growth import GROWTH
+from .messages import MESSAGES
+from .requests import REQUESTS
+
+ATTACKS: Final = [*MESSAGES, *REQUESTS, *GROWTH, *ENDS]
