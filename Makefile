@@ -25,7 +25,7 @@ export PIP_QUIET := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help setup build serve test test-fast lint type fmt cargo-test differential wheel bench bench-quick bench-instructions bench-setup system-deps clean
+.PHONY: help setup build serve test test-fast lint type fmt cargo-test differential hostile wheel bench bench-quick bench-instructions bench-setup system-deps clean
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 
@@ -79,6 +79,9 @@ cargo-test: ## test the core crate and the load generator
 
 differential: build ## compare the extension with the twin for a long time
 	HYPOTHESIS_PROFILE=long $(RUN) -m pytest --timeout=0 tests/differential
+
+hostile: build ## attack the server and its peers in full size and write docs/resilience.md, in half an hour
+	$(RUN) -m tests.hostile --output docs/resilience.md
 
 wheel: setup ## build a wheel into dist/
 	$(BIN)/maturin build --release --out dist --interpreter $(RUN)
