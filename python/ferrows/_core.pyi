@@ -275,7 +275,7 @@ class MessageStream:
     def take_heard(self) -> bool:
         """Tell whether anything has arrived since the last call."""
     def receive_held(self) -> None:
-        """Parse what was read before there was room for what it inflates to; for the event loop."""
+        """Parse what was read before there was room for what it becomes; for the event loop."""
     def run_scheduled_turn(self) -> None:
         """Run a turn over what is left; for the event loop."""
     @property

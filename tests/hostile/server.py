@@ -67,7 +67,9 @@ async def serve_ferrows(sock: socket.socket) -> None:
                 await ws.send(str(messages))
                 messages = 0
 
-    @app.websocket("/deflate", compression={"client_no_context_takeover": False, "server_no_context_takeover": False})
+    takeover = {"client_no_context_takeover": False, "server_no_context_takeover": False}
+
+    @app.websocket("/deflate", compression=takeover)
     async def deflate(request: Request, ws: Websocket) -> None:
         async for message in ws:
             await ws.send(message[:100])
@@ -75,6 +77,10 @@ async def serve_ferrows(sock: socket.socket) -> None:
     @app.websocket("/idle")
     async def idle(request: Request, ws: Websocket) -> None:
         """Receive nothing: what arrives is kept as far as the queue goes."""
+        await ws.wait_closed()
+
+    @app.websocket("/deflate_idle", compression=takeover)
+    async def deflate_idle(request: Request, ws: Websocket) -> None:
         await ws.wait_closed()
 
     @app.websocket("/raises")

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from ferrows._codec import CODEC
+from ferrows._codec import PURE_PYTHON
 
 from .attacks import ATTACKS
 from .serving import running
@@ -14,7 +14,7 @@ from .stimulus import Stimulus
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="what a process uses is read from /proc"),
-    pytest.mark.skipif(CODEC != "rust", reason="the twin is for tests of behaviour: nothing is promised of its cost"),
+    pytest.mark.skipif(PURE_PYTHON, reason="the twin is for tests of behaviour: nothing is promised of its cost"),
 ]
 
 

@@ -1,7 +1,8 @@
-"""Compressed messages that become much more than what was read: the rest of a read waits until there is room."""
+"""Reads that become much more than what was read: the rest of one waits until there is room."""
 
 from __future__ import annotations
 
+import asyncio
 import zlib
 
 import pytest
@@ -98,3 +99,41 @@ async def test_our_close_lets_the_rest_be_read_for_the_peers() -> None:
     assert connection.ws.queued * SIZE <= SIZE + PIECE * 1032
     assert connection.transport.calls[0] == "pause_reading"
     assert connection.ws.closed
+
+
+SMALL = frame(2, b"ab")
+PLAIN_PIECE = 32 * 1024
+
+
+async def test_one_read_of_small_messages_becomes_no_more_than_a_piece_of_them() -> None:
+    connection = Peer(ping_interval=None)
+    read = SMALL * (8 * PLAIN_PIECE // len(SMALL))
+    await connection.feed(read)
+    assert connection.ws.queued <= PLAIN_PIECE // len(SMALL) + 1
+    assert connection.transport.calls == ["pause_reading"]
+    received = 0
+
+    async def count(ws: Websocket) -> None:
+        nonlocal received
+        async for message in ws:
+            assert message == b"ab"
+            received += 1
+
+    task = await connection.handle(count)
+    async with asyncio.timeout(10):
+        while received < len(read) // len(SMALL):
+            assert connection.ws.queued <= PLAIN_PIECE // len(SMALL) + 1
+            await asyncio.sleep(0)
+    await turns()
+    assert connection.transport.calls == ["pause_reading", "resume_reading"]
+    await connection.feed(close())
+    await task
+
+
+async def test_view_that_is_read_may_change_afterwards() -> None:
+    connection = peer()
+    data = bytearray(READ)
+    await connection.feed(memoryview(data))
+    data[:] = bytes(len(data))
+    received = [await connection.ws.recv() for _ in MESSAGES]
+    assert received == MESSAGES

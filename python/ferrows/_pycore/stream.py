@@ -32,8 +32,14 @@ TURN_MESSAGES: Final = 256
 CORK_LIMIT: Final = 64 * 1024
 """Corked output beyond this many bytes leaves at once, so that the transport's limits are felt."""
 
-PIECE: Final = 1024
-"""Octets of a compressed stream that are parsed at a time: they may inflate to a thousand times as many."""
+PIECE: Final = 32 * 1024
+"""Octets that are parsed before it counts how many messages wait: the smallest take six."""
+
+DEFLATE_PIECE: Final = 1024
+"""Octets of a compressed stream that are parsed before it counts how much waits.
+
+They may inflate to a thousand times as many.
+"""
 
 SENDS_A_TURN: Final = 256
 """Messages that a handler may send in a row before a send suspends for one turn of the loop.
@@ -116,7 +122,7 @@ class MessageStream:
     _stalled: bool  # what waits is the beginning of a message that only its end makes deliverable
     _closing: bool  # our Close is out
     _dropping: bool  # and something that came after it found no room
-    _held: bytes  # what was read and not parsed yet, since there may be no room for what it inflates to
+    _held: bytes  # what was read and not parsed yet, since there may be no room for what it becomes
     _held_scheduled: bool
     _frames_paused: bool
     _heard: bool
@@ -178,10 +184,7 @@ class MessageStream:
     def receive_data(self, data: Buffer) -> None:
         self._heard = True
         self._closing = self._core.close_sent is not None
-        if self._core.has_deflate:
-            self._parse_while_room(bytes(data))
-        else:
-            self._core.receive_data(data)
+        self._parse_while_room(data)
         self._react()
 
     def receive_held(self) -> None:
@@ -191,20 +194,26 @@ class MessageStream:
         self._parse_while_room(held)
         self._react()
 
-    def _parse_while_room(self, data: bytes) -> None:
-        """Parse what arrived as long as there is room for what it inflates to, and keep the rest for later."""
+    def _parse_while_room(self, data: Buffer) -> None:
+        """Parse what arrived as long as there is room for what it becomes, and keep the rest for later."""
         if self._held:
             self._held += data
             return
-        for at in range(0, len(data), PIECE):
-            if self._is_full_of_bytes():
-                self._held = data[at:]
+        piece = DEFLATE_PIECE if self._core.has_deflate else PIECE
+        size = payload_size(data)
+        if size <= piece and not self._is_full(False):
+            self._core.receive_data(data)
+            return
+        octets = bytes(data)
+        for at in range(0, size, piece):
+            if self._is_full(at >= PIECE):
+                self._held = octets[at:]
                 return
-            self._core.receive_data(data[at : at + PIECE])
+            self._core.receive_data(octets[at : at + piece])
 
-    def _is_full_of_bytes(self) -> bool:
-        full = self._queued_bytes >= self._max_queued_bytes and not self._stalled
-        return full and not self.ended and self._core.close_sent is None
+    def _is_full(self, number: bool) -> bool:
+        full = self._queued_bytes >= self._max_queued_bytes or (number and len(self._queue) >= self._max_queue)
+        return full and not self._stalled and not self.ended and self._core.close_sent is None
 
     def _react(self) -> None:
         if self._pongs:

@@ -14,6 +14,8 @@ mod turns;
 
 pub use receiving::Taken;
 
+use receiving::Held;
+
 use crate::convert;
 use crate::queue::Queue;
 use crate::receive::{Mode, Receive};
@@ -70,8 +72,8 @@ pub struct MessageStream {
     stalled: bool,
     /// Our Close is out, and something that came after it found no room.
     dropping: bool,
-    /// What was read and is not parsed yet, since what it inflates to may be more than there is room for.
-    held: Option<Box<Vec<u8>>>,
+    /// What was read and is not parsed yet, since there may be no room for what it becomes.
+    held: Option<Box<Held>>,
     held_scheduled: bool,
     write_paused: bool,
     read_paused: bool,
@@ -152,23 +154,19 @@ impl MessageStream {
         let parsed = convert::with_bytes(data, |data| {
             let this = &mut *slf.borrow_mut();
             this.heard = true;
-            if this.core.has_deflate() {
-                this.parse_while_room(slf.py(), &mut pongs, data)
-            } else {
-                this.parse(slf.py(), &mut pongs, |core, inbox| core.receive_data(data, inbox))
-            }
+            this.receive(slf.py(), &mut pongs, data)
         })?;
         Self::react(slf, parsed, pongs)
     }
 
     /// Go on with what was read before there was room for it.
-    fn receive_held(slf: &Bound<'_, Self>) -> PyResult<()> {
+    #[pyo3(name = "receive_held")]
+    fn run_held(slf: &Bound<'_, Self>) -> PyResult<()> {
         let mut pongs = Vec::new();
         let parsed = {
             let this = &mut *slf.borrow_mut();
             this.held_scheduled = false;
-            let held = this.held.take().unwrap_or_default();
-            this.parse_while_room(slf.py(), &mut pongs, &held)
+            this.receive_held(slf.py(), &mut pongs)
         };
         Self::react(slf, parsed, pongs)
     }

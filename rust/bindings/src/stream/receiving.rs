@@ -21,8 +21,19 @@ pub enum Taken {
     Nothing,
 }
 
-/// Octets of a compressed stream that are parsed at a time: they may inflate to a thousand times as many.
-const PIECE: usize = 1024;
+/// Octets that are parsed before it counts how many messages wait: the smallest take six.
+const PIECE: usize = 32 * 1024;
+
+/// Octets of a compressed stream that are parsed before it counts how much waits: they may inflate to a thousand times
+/// as many.
+const DEFLATE_PIECE: usize = 1024;
+
+/// What was read and is not parsed yet.
+pub(super) struct Held {
+    octets: Vec<u8>,
+    /// Where the rest begins.
+    start: usize,
+}
 
 impl MessageStream {
     /// Take the next item for a receive of this mode.
@@ -90,33 +101,44 @@ impl MessageStream {
         })
     }
 
-    /// Parse what arrived as long as there is room for what it inflates to, and keep the rest for later.
-    pub(super) fn parse_while_room(
-        &mut self,
-        py: Python<'_>,
-        pongs: &mut Vec<Vec<u8>>,
-        data: &[u8],
-    ) -> Result<(), String> {
+    /// Parse what arrived as long as there is room for what it becomes, and keep the rest for later.
+    pub(super) fn receive(&mut self, py: Python<'_>, pongs: &mut Vec<Vec<u8>>, data: &[u8]) -> Result<(), String> {
         if let Some(held) = &mut self.held {
-            held.extend_from_slice(data);
+            held.octets.extend_from_slice(data);
             return Ok(());
         }
-        let mut rest = data;
-        while !rest.is_empty() {
-            if self.is_full_of_bytes() {
-                self.held = Some(Box::new(rest.to_vec()));
-                break;
-            }
-            let (piece, after) = rest.split_at(rest.len().min(PIECE));
-            self.parse(py, pongs, |core, inbox| core.receive_data(piece, inbox))?;
-            rest = after;
+        let parsed = self.parse_while_room(py, pongs, data)?;
+        if parsed < data.len() {
+            self.held = Some(Box::new(Held { octets: data[parsed..].to_vec(), start: 0 }));
         }
         Ok(())
     }
 
-    /// Whether reading has to pause because of the size of what waits.
-    fn is_full_of_bytes(&self) -> bool {
-        self.queue.bytes() >= self.max_queued_bytes.get()
+    /// Go on with what was kept.
+    pub(super) fn receive_held(&mut self, py: Python<'_>, pongs: &mut Vec<Vec<u8>>) -> Result<(), String> {
+        let Some(mut held) = self.held.take() else { return Ok(()) };
+        held.start += self.parse_while_room(py, pongs, &held.octets[held.start..])?;
+        if held.start < held.octets.len() {
+            self.held = Some(held);
+        }
+        Ok(())
+    }
+
+    /// Parse in pieces until the queue is full; return how many octets were parsed.
+    fn parse_while_room(&mut self, py: Python<'_>, pongs: &mut Vec<Vec<u8>>, data: &[u8]) -> Result<usize, String> {
+        let piece = if self.core.has_deflate() { DEFLATE_PIECE } else { PIECE };
+        let mut parsed = 0;
+        while parsed < data.len() && !self.is_full(parsed >= PIECE) {
+            let end = data.len().min(parsed + piece);
+            self.parse(py, pongs, |core, inbox| core.receive_data(&data[parsed..end], inbox))?;
+            parsed = end;
+        }
+        Ok(parsed)
+    }
+
+    /// Whether reading has to pause because of the size of what waits, or because of its number if that counts.
+    fn is_full(&self, number: bool) -> bool {
+        (self.queue.bytes() >= self.max_queued_bytes.get() || (number && self.queue.len() >= self.max_queue.get()))
             && !self.stalled
             && !self.is_ended()
             && self.core.close_sent().is_none()
