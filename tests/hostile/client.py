@@ -54,9 +54,13 @@ class Client:
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.received = b""
         if target is not None:
-            self.sock.sendall(handshake(target, *lines))
-            head = self.read_head()
-            assert head.startswith(b"HTTP/1.1 101 "), head
+            try:
+                self.sock.sendall(handshake(target, *lines))
+                head = self.read_head()
+                assert head.startswith(b"HTTP/1.1 101 "), head
+            except BaseException:
+                self.sock.close()
+                raise
 
     def __enter__(self) -> Self:
         return self
