@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import resource
 import ssl
 from typing import Any
 
@@ -16,6 +15,8 @@ from ferrows.server import AsyncioServer
 from ferrows.server.admission import Admission
 
 from .harness import Answer, Client, connect, on_both_loops
+
+resource = pytest.importorskip("resource")
 
 HANDSHAKE = {
     "Upgrade": "websocket",

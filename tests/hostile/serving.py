@@ -45,7 +45,7 @@ class Server:
             stderr=self.log,
             text=True,
             cwd=ROOT,
-            env={**os.environ, **(environment or {})},
+            env={**_environment(), **(environment or {})},
         )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
@@ -166,6 +166,11 @@ def honest(server: Server) -> Iterator[list[Latencies]]:
     finally:
         process.kill()
         process.wait()
+
+
+def _environment() -> dict[str, str]:
+    """The environment without settings of ferrows, and without coverage: its cost would be taken for the server's."""
+    return {key: value for key, value in os.environ.items() if not key.startswith(("FERROWS_", "COVERAGE_"))}
 
 
 def _percentile(seconds: list[float]) -> float:
