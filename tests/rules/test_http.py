@@ -703,3 +703,23 @@ def test_request_of_a_client_that_has_no_more_to_send_is_answered(server: Server
     exchange = server.run(conversation())
     assert [answer.body for answer in exchange.responses] == [b"hello"]
     assert exchange.ended
+
+
+def test_first_head_has_no_longer_than_a_silent_connection(server: Server) -> None:
+    async def conversation() -> tuple[list[int], list[int]]:
+        peer = server.peer()
+        await server.loop.advance(9)
+        await peer.send(b"GET / HT")
+        await server.loop.advance(2)
+        slow = peer.take().statuses
+        peer = server.peer()
+        await peer.send(request())
+        await server.loop.advance(9)
+        await peer.send(b"GET / HT")
+        await server.loop.advance(9)
+        in_time = peer.take().statuses
+        await server.loop.advance(2)
+        assert peer.take().statuses == [200, 408]
+        return slow, in_time
+
+    assert server.run(conversation()) == ([408], [200])

@@ -228,7 +228,9 @@ class HttpProtocol(HttpProtocolMixin, FerrowsProtocol):
         if found is None:
             if self._phase is Phase.IDLE:
                 self._phase = Phase.HEAD
-                self._set_deadline(self.app.config.REQUEST_HEAD_TIMEOUT)
+                # The first head has until the deadline of the connection: silence before it gains nothing.
+                if self._written:
+                    self._set_deadline(self.app.config.REQUEST_HEAD_TIMEOUT)
             return b""
         self._head, rest = head, _ = found
         self._head_reader = None
