@@ -11,6 +11,10 @@ __all__ = ["Deadlines", "deadlines"]
 logger = logging.getLogger("ferrows.error")
 
 
+A_TURN: Final = 50
+"""Deadlines that pass in one turn of the loop, at most: thousands at once would keep everybody else waiting."""
+
+
 class Watched(Protocol):
     """What can have a deadline."""
 
@@ -50,12 +54,15 @@ class Deadlines:
 
     def _fire(self) -> None:
         now = self._loop.time()
+        fired = 0
         # As long as there is a timer, also this one, `add` makes none: what it adds comes after what waits already.
         while self._due:
             watched, when = next(iter(self._due.items()))
-            if when > now:
+            if when > now or fired == A_TURN:
+                # In the latter case, that is in the next turn of the loop.
                 self._timer = self._loop.call_at(when, self._fire)
                 return
+            fired += 1
             del self._due[watched]
             try:
                 watched.deadline_passed()

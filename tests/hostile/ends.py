@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import contextlib
 import time
 from typing import Final
 
@@ -12,18 +11,20 @@ from .serving import Server, honest
 from .stimulus import Finding, Stimulus
 
 
-def end_of(client: Client) -> str:
-    """Read to the end and tell how the connection ended."""
-    code = "no Close"
+def end_of(client: Client) -> tuple[bool, str]:
+    """Read to the end; return whether the answer to the last message came, and how the connection ended."""
+    answered, code = False, "no Close"
     try:
         for opcode, payload in client.frames():
             if opcode == CLOSE:
                 code = str(int.from_bytes(payload[:2], "big"))
+            elif payload == b"last":
+                answered = code == "no Close"
     except ConnectionError:
-        return f"{code}, reset"
+        return answered, f"{code}, reset"
     except TimeoutError:
-        return f"{code}, not ended"
-    return code
+        return answered, f"{code}, not ended"
+    return answered, code
 
 
 def closing_at_once(server: Server, full: bool) -> Finding:
@@ -39,10 +40,9 @@ def closing_at_once(server: Server, full: bool) -> Finding:
     answered = 0
     for client in clients:
         with client:
-            frames = client.frames()
-            with contextlib.suppress(ConnectionError, StopIteration):
-                answered += next(frames) == (BINARY, b"last")
-            ends[end_of(client)] += 1
+            answer, end = end_of(client)
+            answered += answer
+            ends[end] += 1
     shown = ", ".join(f"{number:,} x {end}" for end, number in ends.most_common())
     finding.note(f"ends: {shown}", holds=ends == {"1000": count})
     finding.note(f"{answered:,} of {count:,} last messages answered", holds=answered == count)

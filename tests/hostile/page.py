@@ -10,9 +10,10 @@ INTRODUCTION = """# Resilience
 
 What hostile clients do to the server, what must hold then, and what was measured. `make hostile` does all of it and
 writes this page; `tests/hostile` does it in a shorter form with every run of the tests. Each row is a server process of
-its own, with its defaults, and often an honest client beside the attack. CPU, memory and descriptors are what the
-kernel counts for the process. The peers got the same stimulus in the same run, each on the loop that it uses out of the
-box; that a limit of ours does not hold there says what they do differently, and is not always a fault.
+its own, with its defaults but for a long backlog, and often an honest client beside the attack. CPU, memory and
+descriptors are what the kernel counts for the process. The peers got the same stimulus in the same run, each on the
+loop that it uses out of the box; that a limit of ours does not hold there says what they do differently, and is not
+always a fault.
 
 What is promised beyond this, and what a connection can pin, is in [SECURITY.md](../SECURITY.md).
 """

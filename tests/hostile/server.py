@@ -25,7 +25,7 @@ def main() -> None:
     arguments.add_argument("--files", type=int, help="RLIMIT_NOFILE, set once the server is about to listen")
     arguments.add_argument("--stall", type=float, help="seconds in which a client must read something")
     options = arguments.parse_args()
-    sock = socket.create_server(("127.0.0.1", 0), backlog=1024)
+    sock = socket.create_server(("127.0.0.1", 0), backlog=BACKLOG)
     if options.stall:
         from ferrows.server.protocols import http_protocol
 
@@ -38,6 +38,10 @@ def main() -> None:
         new_loop = importlib.import_module("uvloop").new_event_loop
     with asyncio.Runner(loop_factory=new_loop) as runner:
         runner.run(serve(sock))
+
+
+BACKLOG = 4096
+"""The same for all: with their defaults of about a hundred a crowd takes minutes to come in."""
 
 
 def ready(sock: socket.socket) -> None:
@@ -118,7 +122,7 @@ async def serve_ferrows(sock: socket.socket) -> None:
         }
         return json(found)
 
-    async with await app.create_server(sock=sock) as server:
+    async with await app.create_server(sock=sock, backlog=BACKLOG) as server:
         ready(sock)
         await server.wait_for_stop()
 
@@ -140,7 +144,7 @@ async def serve_aiohttp(sock: socket.socket) -> None:
     app.router.add_get("/echo", echo)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
-    await web.SockSite(runner, sock).start()
+    await web.SockSite(runner, sock, backlog=BACKLOG).start()
     ready(sock)
     await asyncio.Event().wait()
 
@@ -156,7 +160,7 @@ async def serve_websockets(sock: socket.socket) -> None:
         async for message in ws:
             await ws.send(message)
 
-    async with serve(echo, sock=sock, max_size=2**20):
+    async with serve(echo, sock=sock, max_size=2**20, backlog=BACKLOG):
         ready(sock)
         await asyncio.Event().wait()
 
@@ -173,7 +177,9 @@ async def serve_uvicorn(sock: socket.socket) -> None:
             kept = {key: message[key] for key in ("text", "bytes") if message.get(key) is not None}
             await send({"type": "websocket.send", **kept})
 
-    config = uvicorn.Config(app, access_log=False, log_level="warning", ws_max_size=2**20, lifespan="off")
+    config = uvicorn.Config(
+        app, access_log=False, log_level="warning", ws_max_size=2**20, lifespan="off", backlog=BACKLOG
+    )
     server = uvicorn.Server(config)
     serving = asyncio.ensure_future(server.serve([sock]))
     while not server.started:

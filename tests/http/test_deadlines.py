@@ -8,7 +8,7 @@ import logging
 import pytest
 from http_harness import VirtualLoop, run
 
-from ferrows.deadlines import Deadlines, deadlines
+from ferrows.deadlines import A_TURN, Deadlines, deadlines
 
 
 class Watched:
@@ -49,6 +49,25 @@ def test_each_is_told_in_time_by_one_timer() -> None:
         assert len(ten) == 5
         await asyncio.sleep(20)
         assert [one.told for one in watched] == [[start + 10 + number] for number in range(5)]
+        assert timers(loop) == before
+
+    run(main())
+
+
+def test_many_at_once_are_told_over_several_turns_and_none_is_forgotten() -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        start, before = loop.time(), timers(loop)
+        ten = deadlines(loop, 10)
+        watched = [Watched(loop) for _ in range(3 * A_TURN + 1)]
+        for one in watched:
+            ten.add(one)
+        told: list[int] = []
+        while not told or told[-1] < len(watched):
+            await asyncio.sleep(0 if told else 10)
+            told.append(sum(len(one.told) for one in watched))
+        assert max(after - earlier for earlier, after in zip([0, *told], told, strict=False)) <= A_TURN
+        assert all(one.told == [start + 10] for one in watched)
         assert timers(loop) == before
 
     run(main())
