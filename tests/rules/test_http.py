@@ -706,20 +706,24 @@ def test_request_of_a_client_that_has_no_more_to_send_is_answered(server: Server
 
 
 def test_first_head_has_no_longer_than_a_silent_connection(server: Server) -> None:
-    async def conversation() -> tuple[list[int], list[int]]:
+    async def first() -> list[int]:
         peer = server.peer()
         await server.loop.advance(9)
         await peer.send(b"GET / HT")
         await server.loop.advance(2)
-        slow = peer.take().statuses
+        await peer.drop()
+        return peer.take().statuses
+
+    async def second() -> list[int]:
         peer = server.peer()
         await peer.send(request())
         await server.loop.advance(9)
         await peer.send(b"GET / HT")
         await server.loop.advance(9)
-        in_time = peer.take().statuses
+        assert peer.take().statuses == [200]
         await server.loop.advance(2)
-        assert peer.take().statuses == [200, 408]
-        return slow, in_time
+        await peer.drop()
+        return peer.take().statuses
 
-    assert server.run(conversation()) == ([408], [200])
+    assert server.run(first()) == [408]
+    assert server.run(second()) == [200, 408]
