@@ -18,10 +18,12 @@ from typing import TYPE_CHECKING, Any, Final
 from .._codec import CODEC
 from ..exceptions import ServerError
 from ..log import error_logger, logger
+from ..networks import parse_networks
 from .async_server import AsyncioServer
 from .goodbye import get_goodbye
 from .loop import loop_name, new_event_loop
 from .protocols.http_protocol import HttpProtocol
+from .proxy_protocol import behind_proxies
 from .socket import bind_unix_socket, check_port
 
 if TYPE_CHECKING:
@@ -84,8 +86,13 @@ def serve(
         unix=unix,
         **_websocket_arguments(app, protocol),
     )
+    make_first: Callable[..., asyncio.BaseProtocol] = make_protocol
+    listen_ssl, proxies = ssl, parse_networks(app.config.PROXY_PROTOCOL)
+    if proxies:
+        # TLS comes after the header then.
+        make_first, listen_ssl = behind_proxies(make_protocol, app.config, proxies, connections, ssl), None
     listen = _Listener(
-        make_protocol, host, port, sock, unix, ssl, reuse_port, backlog, dict(asyncio_server_kwargs or {})
+        make_first, host, port, sock, unix, listen_ssl, reuse_port, backlog, dict(asyncio_server_kwargs or {})
     )
     if run_async:
         loop = asyncio.get_running_loop() if loop is None else loop
@@ -133,7 +140,7 @@ def _websocket_arguments(app: App, protocol: Any) -> dict[str, Any]:
 class _Listener:
     """Where to listen and what speaks there."""
 
-    make_protocol: Callable[..., asyncio.Protocol]
+    make_protocol: Callable[..., asyncio.BaseProtocol]
     host: str | None
     port: int | None
     sock: socket.socket | None

@@ -580,7 +580,10 @@ class HttpProtocol(HttpProtocolMixin, FerrowsProtocol):
             return
         head = self._head
         line = self._broken_line if head is None else f"{head.method} {_escaped(head.target)} HTTP/{head.version}"
-        peer = self.conn_info.client_ip if self.conn_info is not None else ""
+        if head is not None and self.request is not None:
+            peer = self.request.remote_addr
+        else:
+            peer = self.conn_info.client_ip if self.conn_info is not None else ""
         duration = self.loop.time() - self._since
         end = ", aborted" if aborted else ""
         access_logger.info('%s "%s" %d %d %.4f s%s', peer or "-", line, status, size, duration, end)
