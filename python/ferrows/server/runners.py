@@ -24,7 +24,7 @@ from .goodbye import get_goodbye
 from .loop import loop_name, new_event_loop
 from .protocols.http_protocol import HttpProtocol
 from .proxy_protocol import behind_proxies
-from .socket import bind_unix_socket, check_port
+from .socket import bind_unix_socket, check_port, shared_port
 
 if TYPE_CHECKING:
     from ..app import App
@@ -156,8 +156,9 @@ class _Listener:
         options.update(self.options)
         sock = bind_unix_socket(self.unix, backlog=self.backlog) if self.unix else self.sock
         if sock is None:
+            port = self.port or shared_port(self.host)
             return await loop.create_server(
-                make_protocol, self.host, self.port, reuse_port=self.reuse_port or None, **options
+                make_protocol, self.host, port, reuse_port=self.reuse_port or None, **options
             )
         if sock.family == getattr(socket, "AF_UNIX", None):
             return await loop.create_unix_server(make_protocol, sock=sock, **options)
@@ -303,4 +304,5 @@ def _addresses(server: AsyncioServer, *, secure: bool) -> list[str]:
             addresses.append(f"{scheme}://localhost:{port} (all interfaces)")
         else:
             addresses.append(f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}")
-    return addresses
+    # All interfaces are two sockets, and one line.
+    return list(dict.fromkeys(addresses))
