@@ -38,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as error:
         return error.code if isinstance(error.code, int) else 0
     command: Callable[[argparse.Namespace], int] = arguments.__dict__.pop("command")
+    arguments.again = argv is None
     try:
         return command(arguments)
     except Failure as failure:

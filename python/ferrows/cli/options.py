@@ -83,6 +83,15 @@ def _choice(*permitted: str) -> Callable[[str], str]:
     return read
 
 
+def _workers(text: str) -> int | str:
+    if text.lower() == "auto":
+        return "auto"
+    try:
+        return _integer(1, 10_000)(text)
+    except ValueError as error:
+        raise ValueError(str(error).replace(",", " or auto,", 1)) from None
+
+
 def _host(text: str) -> str:
     # As a URL has an address of IPv6.
     return text[1:-1] if text.startswith("[") and text.endswith("]") else text
@@ -127,7 +136,9 @@ GROUPS: Final[Mapping[str, tuple[Option, ...]]] = {
         ),
     ),
     "processes": (
-        Option(("--workers", "-w"), "worker processes (default: 1)", kind=_integer(1, 10_000), metavar="N"),
+        Option(
+            ("--workers", "-w"), "worker processes (default: 1); auto: one for each CPU", kind=_workers, metavar="N"
+        ),
         Option(("--reload", "--auto-reload", "-r"), "start again when a file changes", flag=True),
         Option(
             ("--reload-dir", "-R"),

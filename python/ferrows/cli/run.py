@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import importlib
 import importlib.util
 import json
 import logging
@@ -32,7 +33,10 @@ _LOCAL_PROXIES: Final = "127.0.0.1,::1,unix"
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Serve until a signal; Failure where the start fails."""
+    """Serve until a signal; Failure where the start fails.
+
+    ``again`` among the arguments says that running the program again comes here again.
+    """
     given = arguments_given(arguments)
     try:
         # What every app reads of the environment is judged before one is loaded, in whose traceback it would be lost.
@@ -47,8 +51,9 @@ def run(arguments: argparse.Namespace) -> int:
     app.config.update(loop)
     _trust_proxies(app, given.get("proxy_headers"))
     _set_up_logging(app, given.get("log_config"), given.get("log_level"))
+    wanted = _run_arguments(given)
     try:
-        app.run(**_run_arguments(given))
+        app.run(**wanted)
     except Exception as error:
         raise _explained(error, given) from None
     return 0
@@ -95,7 +100,7 @@ def _run_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
     wanted: dict[str, Any] = {name: given[name] for name in ("host", "port", "backlog", "workers") if name in given}
     if "uds" in given:
         wanted["unix"] = given["uds"]
-    if "fd" in given:
+    if "fd" in given and not _is_worker():
         try:
             wanted["sock"] = inherited_socket(given["fd"])
         except OSError as error:
@@ -104,8 +109,30 @@ def _run_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
         wanted["auto_reload"] = True
         if "reload_dir" in given:
             wanted["reload_dir"] = given["reload_dir"]
+    if given.get("again") and (wanted.get("workers", 1) != 1 or "auto_reload" in wanted):
+        wanted.update(_target(Path(given.get("app_dir", ".")).absolute()))
     tls = _tls(given)
     return wanted if tls is None else {**wanted, "ssl": tls}
+
+
+def _is_worker() -> bool:
+    """Whether this is the command run again as a worker: its supervisor has the socket and passes it on."""
+    return "FERROWS_WORKER" in os.environ
+
+
+def _target(folder: Path) -> dict[str, Any]:
+    """Say how a worker comes to the app: it runs this command again. Code is what lies below ``folder``."""
+    try:
+        program: Any = importlib.import_module("ferrows.server.target").Program
+    except ImportError:
+        return {}
+
+    class Command(program):  # type: ignore[misc]
+        @property
+        def folder(self) -> Path:
+            return folder
+
+    return {"target": Command()}
 
 
 def _tls(given: Mapping[str, Any]) -> dict[str, Any] | None:

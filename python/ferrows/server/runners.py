@@ -8,6 +8,7 @@ import functools
 import signal as signal_module
 import socket
 import ssl as ssl_module
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -161,6 +162,9 @@ class _Listener:
                 make_protocol, self.host, port, reuse_port=self.reuse_port or None, **options
             )
         if sock.family == getattr(socket, "AF_UNIX", None):
+            if self.unix is None and sys.version_info >= (3, 13):
+                # The path is whose the socket is, systemd's for example: the loop must not remove it.
+                options.setdefault("cleanup_socket", False)
             return await loop.create_unix_server(make_protocol, sock=sock, **options)
         return await loop.create_server(make_protocol, sock=sock, **options)
 
@@ -210,7 +214,9 @@ async def _live(server: AsyncioServer, *, secure: bool) -> None:
         finally:
             stopping.cancel()
             await server.stop()
-            logger.info(get_goodbye())
+            # Who never came need not leave.
+            if not starting.cancelled() and starting.exception() is None:
+                logger.info(get_goodbye())
     finally:
         await app.trigger_listeners("main_process_stop")
 

@@ -24,14 +24,13 @@ __all__ = [
 ]
 
 ALL_INTERFACES: Final = "*"
-"""The host that stands for every interface, on IPv4 and on IPv6."""
+"""The host of ``App.run`` that stands for every interface, on IPv4 and on IPv6; event loops say None."""
 
 
 def bind_socket(host: str, port: int, backlog: int = 100, *, reuse_port: bool = False) -> socket.socket:
     """Make a listening TCP socket.
 
     ``host`` is an IPv4 or IPv6 address or a hostname, of which the first address is taken; port 0 takes a free one.
-    ``::`` is IPv6 alone, as for the event loops; ``*`` is IPv4 too, whose peers are then IPv6's (``::ffff:192.0.2.1``).
     OSError where the address cannot be resolved or bound; its text names the address. ValueError for a port that is
     none.
     """
@@ -44,8 +43,6 @@ def bind_socket(host: str, port: int, backlog: int = 100, *, reuse_port: bool = 
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if reuse_port:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, host != ALL_INTERFACES)
         sock.bind(address)
         sock.listen(backlog)
         sock.setblocking(False)
@@ -169,8 +166,6 @@ def remove_unix_socket(path: str | os.PathLike[str] | None) -> None:
 
 
 def _resolve(host: str, port: int) -> tuple[socket.AddressFamily, Any]:
-    if host == ALL_INTERFACES:
-        host = "::" if socket.has_dualstack_ipv6() else "0.0.0.0"
     try:
         version = ip_address(host).version
     except ValueError:
@@ -182,7 +177,9 @@ def _resolve(host: str, port: int) -> tuple[socket.AddressFamily, Any]:
     return (socket.AF_INET6 if version == 6 else socket.AF_INET), (host, port)
 
 
-def _authority(host: str, port: int) -> str:
+def _authority(host: str | None, port: int) -> str:
+    if host is None:
+        return f"{ALL_INTERFACES}:{port}"
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
