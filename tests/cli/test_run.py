@@ -449,7 +449,10 @@ def test_exit_of_the_program_is_the_commands(write: Write) -> None:
 # Help
 
 
-def test_help_names_every_option_and_command(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_names_every_option_and_command(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     for argv in (["--help"], ["-h"], ["run", "--help"]):
         assert main(argv) == 0
         out, err = capsys.readouterr()
