@@ -7,34 +7,33 @@ a proxy writes one of them and passes the others on as the client has sent them.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from .headers import parse_list, parse_parameters
 from .networks import Networks, parse_address, parse_networks
 
 if TYPE_CHECKING:
-    from .request import Request
+    from .config import Config
 
 __all__ = ["forwarded"]
 
 
-def forwarded(request: Request) -> dict[str, str]:
+def forwarded(config: Config, peer: str, lines: Callable[[str], list[str]]) -> dict[str, str]:
     """Return what is known of the client: ``for`` is its address, ``proto`` http or https, ``host`` what it asked for.
 
-    What is malformed is left out, so nothing is there where nothing can be believed.
+    ``peer`` is the peer's address, empty on a Unix socket; ``lines`` gives the values of a request's header, whose name
+    is in lower case. What is malformed is left out, so nothing is there where nothing can be believed.
     """
-    config = request.app.config
     networks = parse_networks(config.FORWARDED_ALLOW_IPS)
-    if request.ip not in networks:
+    if peer not in networks:
         return {}
     header = (config.REAL_IP_HEADER or "x-forwarded-for").lower()
     if header == "forwarded":
-        hops = _forwarded_hops(request.headers.getall("forwarded"))
+        hops = _forwarded_hops(lines(header))
         at = _client(hops, networks, config.PROXIES_COUNT)
         return {} if at is None else _known(hops[at])
-    values = request.headers.getall(header)
-    hops = [_Hop(_node(entry)) for entry in parse_list(",".join(values))]
+    hops = [_Hop(_node(entry)) for entry in parse_list(",".join(lines(header)))]
     if header != "x-forwarded-for" and len(hops) != 1:
         # Such a header has one address; what several mean cannot be told.
         hops = []
@@ -42,8 +41,8 @@ def forwarded(request: Request) -> dict[str, str]:
     return _known(
         _Hop(
             None if at is None else hops[at].address,
-            _at(request.headers.getall("x-forwarded-proto"), at, len(hops)),
-            _at(request.headers.getall("x-forwarded-host"), at, len(hops)),
+            _at(lines("x-forwarded-proto"), at, len(hops)),
+            _at(lines("x-forwarded-host"), at, len(hops)),
         )
     )
 

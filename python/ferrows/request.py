@@ -198,7 +198,9 @@ class Request:
         """
         if self.app is None or not self.app.config.FORWARDED_ALLOW_IPS:
             return {}
-        told: dict[str, str] = self._once("forwarded", lambda: forwarded(self))
+        told: dict[str, str] = self._once(
+            "forwarded", lambda: forwarded(self.app.config, self.ip, lambda name: self.header_lines(name)[0])
+        )
         return told
 
     @property
