@@ -395,6 +395,16 @@ async def test_stranger_speaks_tls_at_once(app: App, contexts: tuple[ssl.SSLCont
 
 
 @on_both_loops
+async def test_tls_behind_a_proxy_header_has_its_deadline(
+    app: App, contexts: tuple[ssl.SSLContext, ssl.SSLContext]
+) -> None:
+    app.config.PROXY_PROTOCOL = "127.0.0.1"
+    async with running(app, ssl=contexts[0], asyncio_server_kwargs={"ssl_handshake_timeout": 0.1}) as server:
+        await assert_dropped(await opened(server, V1))
+        assert not server.connections
+
+
+@on_both_loops
 async def test_broken_tls_behind_a_proxy_header_ends_one_connection(
     app: App, contexts: tuple[ssl.SSLContext, ssl.SSLContext]
 ) -> None:

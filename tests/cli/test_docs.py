@@ -11,7 +11,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "cli.md"
 
 
 def row(option: Option) -> str:
-    names = (*option.names, *([option.negative] if option.flag else []))
+    names = (*option.names, *option.negatives)
     return f"| {', '.join(f'`{name}`' for name in names)} | `{option.variable}` | {option.help} |"
 
 

@@ -75,8 +75,9 @@ def test_arguments_become_those_of_run(runs: Runs, argv: list[str], expected: di
 SETTINGS: list[tuple[list[str], dict[str, Any]]] = [
     (["--access-log"], {"ACCESS_LOG": True}),
     (["--no-access-log"], {"ACCESS_LOG": False}),
+    (["--no-access-logs"], {"ACCESS_LOG": False}),
     (["--debug"], {"DEBUG": True}),
-    (["-d", "--no-debug"], {"DEBUG": False}),
+    (["--debug", "--no-debug"], {"DEBUG": False}),
     (["--motd"], {"MOTD": True}),
     (["--no-motd"], {"MOTD": False}),
     (["--loop", "asyncio"], {"USE_UVLOOP": False}),

@@ -35,9 +35,9 @@ class Option:
         return next(name for name in self.names if name.startswith("--"))[2:].replace("-", "_")
 
     @property
-    def negative(self) -> str:
+    def negatives(self) -> tuple[str, ...]:
         """What turns a flag off."""
-        return "--no-" + self.name.replace("_", "-")
+        return tuple(name.replace("--", "--no-", 1) for name in self.names if self.flag and name.startswith("--"))
 
     @property
     def variable(self) -> str:
@@ -172,12 +172,10 @@ GROUPS: Final[Mapping[str, tuple[Option, ...]]] = {
         ),
     ),
     "log": (
-        Option(("--access-log",), "log each request and connection (default)", "ACCESS_LOG", flag=True),
+        Option(("--access-log", "--access-logs"), "log each request and connection (default)", "ACCESS_LOG", flag=True),
         Option(("--log-level",), f"least level: {', '.join(_LEVELS)}", kind=_choice(*_LEVELS), metavar="LEVEL"),
         Option(("--log-config",), "configuration for logging, a .json or .toml file", metavar="FILE"),
-        Option(
-            ("--debug", "-d"), "tracebacks on error pages, debug mode of the loop; never in public", "DEBUG", flag=True
-        ),
+        Option(("--debug",), "tracebacks on error pages, debug mode of the loop; never in public", "DEBUG", flag=True),
         Option(("--motd",), "log where the server listens (default)", "MOTD", flag=True),
     ),
     "proxies": (
@@ -254,7 +252,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         for option in group:
             described: dict[str, Any] = {"dest": option.name, "help": option.help, "default": argparse.SUPPRESS}
             if option.flag:
-                section.add_argument(*option.names, option.negative, action=_Flag, **described)
+                section.add_argument(*option.names, *option.negatives, action=_Flag, **described)
             else:
                 described["action"] = "append" if option.repeated else "store"
                 described["metavar"] = option.metavar or option.name.rpartition("_")[2].upper()
@@ -262,7 +260,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 class _Flag(argparse.Action):
-    """On or off: unlike argparse's own, not every alias has its negative."""
+    """On or off: unlike argparse's own, it does not say so twice in the help."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**{**options, "nargs": 0})

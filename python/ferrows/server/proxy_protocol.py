@@ -11,13 +11,13 @@ import asyncio
 import functools
 import re
 import ssl as ssl_module
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from ..deadlines import Deadlines, deadlines
 from ..log import error_logger
-from ..networks import Networks
+from ..networks import Networks, parse_networks
 from .protocols.base_protocol import ConnInfo
 
 if TYPE_CHECKING:
@@ -204,6 +204,7 @@ class ProxiedConnection(asyncio.BufferedProtocol):
         connections: set[Any],
         timeout: float,
         ssl: ssl_module.SSLContext | None = None,
+        tls_options: Mapping[str, Any] | None = None,
     ) -> None:
         self._make_protocol = make_protocol
         self._loop = loop
@@ -211,6 +212,7 @@ class ProxiedConnection(asyncio.BufferedProtocol):
         self._connections = connections
         self._timeout = timeout
         self._ssl = ssl
+        self._tls_options = tls_options or {}
         self._reader = ProxyHeaderReader()
         self._buffer = bytearray()
         self._deadlines: Deadlines | None = None
@@ -304,7 +306,7 @@ class ProxiedConnection(asyncio.BufferedProtocol):
         if transport.is_closing():
             return
         try:
-            secure = await self._loop.start_tls(transport, held, context, server_side=True)
+            secure = await self._loop.start_tls(transport, held, context, server_side=True, **self._tls_options)
         except (OSError, asyncio.CancelledError) as error:
             # As where TLS comes first: what peers do wrong there is nobody's failure, and is not logged.
             self.abort()
@@ -357,14 +359,26 @@ _READ_SIZE: Final = 16384
 def behind_proxies(
     make_protocol: Callable[..., asyncio.Protocol],
     config: Config,
-    networks: Networks,
     connections: set[Any],
     ssl: ssl_module.SSLContext | None,
-) -> Callable[..., asyncio.BaseProtocol]:
-    """Return a factory like ``make_protocol`` (it takes ``loop``) for connections that begin with a PROXY header."""
+    server_options: dict[str, Any],
+) -> tuple[Callable[..., asyncio.BaseProtocol], ssl_module.SSLContext | None]:
+    """Return what a server is to begin its connections with: a factory that takes ``loop``, and a context for TLS.
+
+    That is what was given, unless ``PROXY_PROTOCOL`` is set. Then TLS is not the server's to begin, and what
+    concerns it is taken out of ``server_options``.
+    """
+    networks = parse_networks(config.PROXY_PROTOCOL)
+    if not networks:
+        return make_protocol, ssl
+    tls_options = {name: server_options.pop(name) for name in _TLS_OPTIONS if name in server_options}
 
     def make(loop: asyncio.AbstractEventLoop) -> ProxiedConnection:
         make_inner = functools.partial(make_protocol, loop=loop)
-        return ProxiedConnection(make_inner, loop, networks, connections, config.REQUEST_HEAD_TIMEOUT, ssl)
+        timeout = config.REQUEST_HEAD_TIMEOUT
+        return ProxiedConnection(make_inner, loop, networks, connections, timeout, ssl, tls_options)
 
-    return make
+    return make, None
+
+
+_TLS_OPTIONS: Final[tuple[str, ...]] = ("ssl_handshake_timeout", "ssl_shutdown_timeout")

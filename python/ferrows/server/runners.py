@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, Final
 from .._codec import CODEC
 from ..exceptions import ServerError
 from ..log import error_logger, logger
-from ..networks import parse_networks
 from .async_server import AsyncioServer
 from .goodbye import get_goodbye
 from .loop import loop_name, new_event_loop
@@ -87,14 +86,9 @@ def serve(
         unix=unix,
         **_websocket_arguments(app, protocol),
     )
-    make_first: Callable[..., asyncio.BaseProtocol] = make_protocol
-    listen_ssl, proxies = ssl, parse_networks(app.config.PROXY_PROTOCOL)
-    if proxies:
-        # TLS comes after the header then.
-        make_first, listen_ssl = behind_proxies(make_protocol, app.config, proxies, connections, ssl), None
-    listen = _Listener(
-        make_first, host, port, sock, unix, listen_ssl, reuse_port, backlog, dict(asyncio_server_kwargs or {})
-    )
+    options = dict(asyncio_server_kwargs or {})
+    make_first, listen_ssl = behind_proxies(make_protocol, app.config, connections, ssl, options)
+    listen = _Listener(make_first, host, port, sock, unix, listen_ssl, reuse_port, backlog, options)
     if run_async:
         loop = asyncio.get_running_loop() if loop is None else loop
         return AsyncioServer(app, loop, listen.on(loop), connections, unix=unix, signal=signal)
