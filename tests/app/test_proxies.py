@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
+from ipaddress import ip_address
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import websockets
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ferrows import App, Request, Websocket
 from ferrows.config import Config
@@ -222,6 +225,29 @@ def test_scheme_is_the_clients(hops: str, value: str, secure: bool, scheme: str)
     upgrade = asked(*lines, ("Upgrade", "websocket"), secure=secure)
     assert upgrade.scheme == scheme.replace("http", "ws")
     assert upgrade.server_port == (443 if scheme == "https" else 80)
+
+
+@pytest.mark.parametrize("header", [None, REAL, FORWARDED])
+@given(
+    lines=st.lists(
+        st.tuples(
+            st.sampled_from([FOR, REAL, FORWARDED, "X-Forwarded-Proto", "X-Forwarded-Host"]),
+            st.lists(
+                st.sampled_from(["192.0.2.9", "10.0.0.2", "2001:db8::9", "for=", "proto=https", "host", '"', "\\"])
+                | st.text(st.characters(min_codepoint=32, max_codepoint=255, exclude_characters="\x7f"), max_size=3)
+                | st.sampled_from(list(",;= []:%")),
+                max_size=12,
+            ).map("".join),
+        ),
+        max_size=5,
+    ),
+    count=st.none() | st.integers(1, 3),
+)
+def test_nothing_that_a_client_sends_is_an_error(header: str | None, lines: Any, count: int | None) -> None:
+    request = asked(*lines, REAL_IP_HEADER=header, PROXIES_COUNT=count)
+    assert set(request.forwarded) <= {"for", "proto", "host"}
+    assert str(ip_address(request.remote_addr)) == request.remote_addr
+    assert request.scheme in ("http", "https")
 
 
 def test_host_stays_what_the_request_names() -> None:

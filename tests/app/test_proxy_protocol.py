@@ -9,12 +9,15 @@ import socket
 import ssl
 import struct
 from collections.abc import AsyncIterator, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trustme
 import websockets
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ferrows import App, Request, Websocket, json
 from ferrows.deadlines import _ALL
@@ -148,6 +151,42 @@ async def running(app: App, **options: Any) -> AsyncIterator[AsyncioServer]:
 
 def port_of(server: AsyncioServer) -> int:
     return int(server.sockets[0].getsockname()[1])
+
+
+@given(
+    data=st.one_of(
+        st.binary(max_size=40),
+        st.lists(
+            st.sampled_from([b"PROXY ", b"TCP4", b"TCP6", b"UNKNOWN", b" ", b"192.0.2.9", b"::1", b"80", b"\r", b"\n"]),
+            max_size=14,
+        ).map(b"".join),
+        st.tuples(
+            st.sampled_from([0x20, 0x21, 0x22, 0x11]),
+            st.sampled_from([0, 0x11, 0x21, 0x31, 0x12, 0x41]),
+            st.integers(0, 250),
+            st.binary(max_size=260),
+        ).map(lambda parts: SIGNATURE + struct.pack("!BBH", *parts[:3]) + parts[3]),
+    ),
+    cuts=st.lists(st.integers(0, 300), max_size=5),
+)
+def test_header_is_judged_alike_however_it_is_cut(data: bytes, cuts: list[int]) -> None:
+    def read(pieces: list[bytes]) -> Any:
+        reader, rest = ProxyHeaderReader(), b""
+        try:
+            for piece in pieces:
+                if reader.header is not None:
+                    rest += piece
+                else:
+                    rest = reader.receive_data(piece) or b""
+        except ValueError:
+            return "refused"
+        return reader.header, rest
+
+    at = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
+    whole, in_pieces = read([data]), read([data[start:end] for start, end in pairwise(at)])
+    assert in_pieces == whole
+    if whole != "refused":
+        assert (whole[0] is None) == (whole[1] == b"" and ProxyHeaderReader().receive_data(data) is None)
 
 
 async def opened(server: AsyncioServer, header: bytes, **options: Any) -> Client:
