@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from ferrows import App
 from ferrows.cli.main import main
 from ferrows.cli.options import options
 from ferrows.config import Config
@@ -382,12 +383,10 @@ def test_port_that_is_taken_is_one_line(fails: Fails, monkeypatch: pytest.Monkey
 def test_error_of_the_server_is_one_line(
     fails: Fails, monkeypatch: pytest.MonkeyPatch, error: Exception, message: str
 ) -> None:
-    import ferrows.app
-
-    def serve(**options: Any) -> None:
+    def run(app: App, **options: Any) -> None:
         raise error
 
-    monkeypatch.setattr(ferrows.app, "serve", serve)
+    monkeypatch.setattr(App, "run", run)
     # This test is the program here, and it is not to be taken for one.
     monkeypatch.setattr("ferrows.cli.run._is_the_programs", lambda error: False)
     assert fails("one:app", "--host", "::", "--port", "80") == message
