@@ -125,6 +125,31 @@ def test_inherited_socket_is_served(start: Start) -> None:
     assert ended(process)[0] == 0
 
 
+@pytest.mark.parametrize("inherited", [False, True], ids=["port", "fd"])
+def test_workers_run_the_command_again(start: Start, write: Write, inherited: bool) -> None:
+    pytest.importorskip("ferrows.server.target")
+    write(
+        "making.py",
+        """
+        import os
+        from ferrows import App, text
+
+        def create_app():
+            app = App("made")
+            app.add_route(lambda request: text(f"{os.getppid()} {app.config.WEBSOCKET_MAX_SIZE}"), "/")
+            return app
+        """,
+    )
+    argv = ["making", "--factory", "--workers", "2", "--ws-max-size", "77"]
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        address = ["--fd", str(sock.fileno())] if inherited else ["--port", "0"]
+        process = start(*argv, *address, pass_fds=[sock.fileno()] if inherited else [])
+        where = listens(process).removeprefix("http://")
+        assert body(http.client.HTTPConnection(where, timeout=30)) == f"{process.pid} 77"
+        process.send_signal(signal.SIGINT)
+        assert ended(process)[0] == 0
+
+
 class UnixConnection(http.client.HTTPConnection):
     def __init__(self, path: Path) -> None:
         super().__init__("localhost", timeout=30)
