@@ -17,9 +17,9 @@ PACKAGE = Path(__file__).parents[1] / "python" / "ferrows"
 # what is in it, and the longest that fits decides.
 LAYERS = [
     ["", "__main__", "cli"],
-    ["app", "blueprints", "registration", "tasks"],
-    ["server"],
-    ["server.protocols", "server.body", "server.keepalive", "server.writer"],
+    ["app", "blueprints", "registration", "tasks", "testing"],
+    ["server", "client"],
+    ["server.protocols", "server.websockets", "server.body", "server.keepalive", "server.scope", "server.writer"],
     ["routing", "handshake", "websocket", "upgrade", "errorpages", "signals", "static"],
     ["request", "response", "extensions", "_codec", "config", "forwarding"],
     ["_core", "_pycore"],
