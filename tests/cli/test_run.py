@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import socket
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 
+import ferrows
 from ferrows import App
 from ferrows.cli.main import main
 from ferrows.cli.options import options
@@ -546,3 +548,31 @@ def test_routes_of_no_app(write: Write, fails: Fails) -> None:
     assert fails("routes", "other:app").startswith("other:app is no ferrows App but function")
     assert fails("routes", "nowhere").startswith("there is no module 'nowhere'")
     assert fails("routes", code=2).startswith("the following arguments are required: module:app")
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Connect
+
+
+def test_connect_has_a_parser_of_its_own(capsys: pytest.CaptureFixture[str], fails: Fails) -> None:
+    assert main(["connect", "--help"]) == 0
+    assert capsys.readouterr().out.startswith("usage: ferrows connect ")
+    line = fails("connect", code=2)
+    assert line.startswith("the following arguments are required: URL")
+    assert line.endswith("('ferrows connect --help' tells more)")
+
+
+def test_connect_is_not_loaded_by_other_commands() -> None:
+    program = (
+        "import sys; from ferrows.cli.main import main; assert main(['routes', 'one']) == 0; "
+        "sys.exit('ferrows.cli.connect' in sys.modules or 'ferrows.client' in sys.modules)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(ferrows.__file__).parents[1])}
+    subprocess.run([sys.executable, "-c", program], check=True, stdout=subprocess.DEVNULL, env=environment)
+
+
+def test_connect_that_fails_is_the_commands_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        port = sock.getsockname()[1]
+    assert main(["connect", f"ws://127.0.0.1:{port}/", "--send", "x"]) == 3
+    assert capsys.readouterr().err
