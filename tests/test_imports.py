@@ -21,9 +21,9 @@ LAYERS = [
     ["server", "client"],
     ["server.protocols", "server.websockets", "server.body", "server.keepalive", "server.scope", "server.writer"],
     ["routing", "handshake", "websocket", "upgrade", "errorpages", "signals", "static"],
-    ["request", "response", "extensions", "_codec", "config"],
+    ["request", "response", "extensions", "_codec", "config", "forwarding"],
     ["_core", "_pycore"],
-    ["exceptions", "cookies", "deadlines", "events", "forms", "headers", "log"],
+    ["exceptions", "cookies", "deadlines", "events", "forms", "headers", "log", "networks"],
 ]
 DEPTH = {name: depth for depth, names in enumerate(LAYERS) for name in names}
 

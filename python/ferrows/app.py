@@ -36,6 +36,7 @@ from .server.async_server import AsyncioServer
 from .server.events import call_listener
 from .server.lifespan import lifespan
 from .server.runners import serve
+from .server.socket import ALL_INTERFACES
 from .server.tls import TLS, ssl_context
 from .signals import Signal, SignalRouter
 from .static import StaticFiles
@@ -517,16 +518,16 @@ class App(Registrar):
         motd: bool | None = None,
         asyncio_server_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
-        """Serve until SIGINT or SIGTERM, on 127.0.0.1:8000 unless told otherwise.
+        """Serve until SIGINT or SIGTERM, on 127.0.0.1:8000 unless told otherwise; the host ``*`` is every interface.
 
         A signal stops gracefully: no new connections, WebSockets closed with 1001, requests finished, all within
         ``GRACEFUL_SHUTDOWN_TIMEOUT``; a second one stops at once. Returns then, so that the program exits with 0. A
         handler's SystemExit or KeyboardInterrupt stops like a signal, and the SystemExit is raised here at the end.
 
-        ``ssl``: a context, a mapping of ``cert``, ``key`` and ``password``, a pair of paths, or a directory with
-        ``fullchain.pem`` and ``privkey.pem``. ``protocol`` makes what speaks on a connection (``WebSocketProtocol``).
-        OSError where the address cannot be bound; ValueError for configuration that is wrong and for a port that is
-        none.
+        ``ssl``: a context, a mapping of ``cert``, ``key`` and perhaps ``password``, ``ca`` and ``client``, a pair of
+        paths, or a directory with ``fullchain.pem`` and ``privkey.pem``. ``protocol`` makes what speaks on a connection
+        (``WebSocketProtocol``). OSError where the address cannot be bound; ValueError for configuration that is wrong
+        and for a port that is none.
         """
         if workers != 1:
             raise ServerError(f"workers is {workers}: several worker processes are not supported yet, permitted: 1")
@@ -700,4 +701,7 @@ def _address(host: str | None, port: int | None, sock: socket.socket | None, uni
         raise ValueError("sock, unix, and host with port exclude each other")
     if sock is not None or unix is not None:
         return {"host": None, "port": None, "sock": sock, "unix": None if unix is None else str(unix)}
-    return {"host": host or "127.0.0.1", "port": 8000 if port is None else port}
+    return {
+        "host": None if host == ALL_INTERFACES else host or "127.0.0.1",
+        "port": 8000 if port is None else port,
+    }

@@ -198,7 +198,7 @@ class Upgrade:
             error_logger.exception("%s could not be closed", self._described())
 
     def _described(self) -> str:
-        return f"websocket {self.request.path} from {self.request.ip or 'a local peer'}"
+        return f"websocket {self.request.path} from {self.request.remote_addr or 'a local peer'}"
 
 
 _upgrade: ContextVar[Upgrade] = ContextVar("ferrows_upgrade")

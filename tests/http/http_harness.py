@@ -48,6 +48,7 @@ def run(main: Awaitable[T], loop_factory: Callable[[], asyncio.AbstractEventLoop
 def config(**values: Any) -> SimpleNamespace:
     """The settings that the protocol reads, small where a test would have to be long otherwise."""
     defaults = {
+        "FORWARDED_ALLOW_IPS": None,
         "ACCESS_LOG": True,
         "REQUEST_TIMEOUT": 60,
         "REQUEST_HEAD_TIMEOUT": 10,

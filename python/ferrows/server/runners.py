@@ -8,6 +8,7 @@ import functools
 import signal as signal_module
 import socket
 import ssl as ssl_module
+import sys
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +24,8 @@ from .async_server import AsyncioServer
 from .goodbye import get_goodbye
 from .loop import loop_name, new_event_loop
 from .protocols.http_protocol import HttpProtocol
-from .socket import bind_unix_socket, check_port
+from .proxy_protocol import behind_proxies
+from .socket import bind_unix_socket, check_port, shared_port
 
 if TYPE_CHECKING:
     from ..app import App
@@ -85,9 +87,9 @@ def serve(
         unix=unix,
         **_websocket_arguments(app, protocol),
     )
-    listen = _Listener(
-        make_protocol, host, port, sock, unix, ssl, reuse_port, backlog, dict(asyncio_server_kwargs or {})
-    )
+    options = dict(asyncio_server_kwargs or {})
+    make_first, listen_ssl = behind_proxies(make_protocol, app.config, connections, ssl, options)
+    listen = _Listener(make_first, host, port, sock, unix, listen_ssl, reuse_port, backlog, options)
     if run_async:
         loop = asyncio.get_running_loop() if loop is None else loop
         return AsyncioServer(app, loop, listen.on(loop), connections, unix=unix, signal=signal)
@@ -134,7 +136,7 @@ def _websocket_arguments(app: App, protocol: Any) -> dict[str, Any]:
 class _Listener:
     """Where to listen and what speaks there."""
 
-    make_protocol: Callable[..., asyncio.Protocol]
+    make_protocol: Callable[..., asyncio.BaseProtocol]
     host: str | None
     port: int | None
     sock: socket.socket | None
@@ -167,9 +169,8 @@ class _Listener:
         sock = bind_unix_socket(self.unix, backlog=self.backlog) if self.unix else self.sock
         if sock is not None:
             return await _listen_on(loop, make_protocol, sock, options)
-        return await loop.create_server(
-            make_protocol, self.host, self.port, reuse_port=self.reuse_port or None, **options
-        )
+        port = self.port or shared_port(self.host)
+        return await loop.create_server(make_protocol, self.host, port, reuse_port=self.reuse_port or None, **options)
 
 
 def _listen_on(
@@ -178,7 +179,11 @@ def _listen_on(
     sock: socket.socket,
     options: dict[str, Any],
 ) -> Coroutine[Any, Any, asyncio.AbstractServer]:
-    listen: Any = loop.create_unix_server if sock.family == getattr(socket, "AF_UNIX", None) else loop.create_server
+    unix = sock.family == getattr(socket, "AF_UNIX", None)
+    if unix and sys.version_info >= (3, 13):
+        # The path is `AsyncioServer`'s to remove, or is another's, such as systemd's: never one loop server's.
+        options = {"cleanup_socket": False, **options}
+    listen: Any = loop.create_unix_server if unix else loop.create_server
     listening: Coroutine[Any, Any, asyncio.AbstractServer] = listen(make_protocol, sock=sock, **options)
     return listening
 
@@ -228,7 +233,9 @@ async def _live(server: AsyncioServer, *, secure: bool) -> None:
         finally:
             stopping.cancel()
             await server.stop()
-            logger.info(get_goodbye())
+            # Who never came need not leave.
+            if not starting.cancelled() and starting.exception() is None:
+                logger.info(get_goodbye())
     finally:
         await app.trigger_listeners("main_process_stop")
 
@@ -322,4 +329,5 @@ def _addresses(server: AsyncioServer, *, secure: bool) -> list[str]:
             addresses.append(f"{scheme}://localhost:{port} (all interfaces)")
         else:
             addresses.append(f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}")
-    return addresses
+    # All interfaces are two sockets, and one line.
+    return list(dict.fromkeys(addresses))
