@@ -32,7 +32,7 @@ CLEAN: Final = frozenset({1000, 1001, 1005})
 _REASON_LIMIT: Final = 123
 """Bytes of a close reason: a control frame's 125 less the code's two (§5.5)."""
 
-SENDS_A_TURN: Final = 256
+SENDS_A_TURN: Final = 512
 """Messages, or fragments of one, after which a send suspends for one turn of the loop; the codec has the same."""
 
 logger = logging.getLogger("ferrows.websocket")

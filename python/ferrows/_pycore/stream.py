@@ -32,8 +32,8 @@ TURN_MESSAGES: Final = 256
 CORK_LIMIT: Final = 64 * 1024
 """Corked output beyond this many bytes leaves at once, so that the transport's limits are felt."""
 
-SENDS_A_TURN: Final = 256
-"""Messages that a handler may send in a row before a send suspends for one turn of the loop.
+SENDS_A_TURN: Final = 512
+"""Messages that a handler may send in a row, receiving none, before a send suspends for one turn of the loop.
 
 A transport that has lost its peer takes whatever is written and never says stop before the loop turns. So a handler
 that does nothing but send must let it turn now and then, or nobody else would ever run again.
@@ -212,6 +212,7 @@ class MessageStream:
 
     def take_messages(self, limit: int) -> list[str | bytes]:
         messages: list[str | bytes] = []
+        self._sends_left = SENDS_A_TURN
         while len(messages) < limit and (item := self._pop(Mode.MESSAGE)) is not None:
             messages.append(item.data)
         self._adjust_reading()
@@ -337,6 +338,7 @@ class MessageStream:
             self._stalled = False
             self._prepare_fragments()
         item = self._pop(mode)
+        self._sends_left = SENDS_A_TURN
         if item is None:
             # Fragments may have been passed over or joined.
             if self.read_paused:

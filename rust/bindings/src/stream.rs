@@ -216,6 +216,7 @@ impl MessageStream {
     /// Up to `limit` whole messages that have arrived, without waiting.
     fn take_messages(slf: &Bound<'_, Self>, limit: isize) -> PyResult<Vec<Py<PyAny>>> {
         let mut messages = Vec::new();
+        slf.borrow_mut().sends_left = turns::SENDS_A_TURN;
         while messages.len() < usize::try_from(limit).unwrap_or(0) {
             let Some(item) = slf.borrow_mut().pop(slf.py(), Mode::Message)? else { break };
             messages.push(item.into_object(slf.py(), Mode::Message)?);

@@ -1,6 +1,6 @@
 //! The receiving half of a stream: bytes into its queue, messages and fragments out of it.
 
-use super::turns::TURN_MESSAGES;
+use super::turns::{SENDS_A_TURN, TURN_MESSAGES};
 use super::{MessageStream, Turn};
 use crate::convert;
 use crate::inbox::{Inbox, Item, split};
@@ -34,6 +34,7 @@ impl MessageStream {
             }
             let item = this.pop(slf.py(), mode)?;
             this.turn_left = this.turn_left.saturating_sub(u16::from(item.is_some()));
+            this.sends_left = SENDS_A_TURN;
             let turn_due = item.is_some() && this.turn == Turn::Idle && !this.queue.is_empty();
             if turn_due {
                 this.turn = Turn::Deferred;

@@ -10,11 +10,11 @@ use pyo3::types::PyBytes;
 /// Messages that one connection may work off before other connections get their turn.
 pub(super) const TURN_MESSAGES: u16 = 256;
 
-/// Messages that a handler may send in a row before a send suspends for one turn of the loop.
+/// Messages that a handler may send in a row, receiving none, before a send suspends for one turn of the loop.
 ///
 /// A transport that has lost its peer takes whatever is written and never says stop before the loop turns. So a handler
 /// that does nothing but send must let it turn now and then, or nobody else would ever run again.
-pub(super) const SENDS_A_TURN: u16 = 256;
+pub(super) const SENDS_A_TURN: u16 = 512;
 
 /// Corked output beyond this many bytes leaves at once, so that the transport's limits are felt.
 pub(super) const CORK_LIMIT: usize = 64 * 1024;
