@@ -20,6 +20,7 @@ LAYERS = [
     ["app", "blueprints", "registration", "tasks"],
     ["server"],
     ["server.protocols", "server.body", "server.keepalive", "server.writer"],
+    ["engines"],
     ["routing", "handshake", "websocket", "upgrade", "errorpages", "signals", "static"],
     ["request", "response", "extensions", "_codec", "config"],
     ["_core", "_pycore"],
