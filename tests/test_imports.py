@@ -19,7 +19,7 @@ LAYERS = [
     ["", "__main__"],
     ["app", "blueprints", "registration", "tasks"],
     ["server"],
-    ["server.protocols", "server.body", "server.keepalive", "server.writer"],
+    ["server.protocols", "server.body", "server.keepalive", "server.takeover", "server.writer"],
     ["engines"],
     ["routing", "handshake", "websocket", "upgrade", "errorpages", "signals", "static"],
     ["request", "response", "extensions", "_codec", "config"],

@@ -7,7 +7,7 @@ import enum
 import functools
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from ..._codec import Head, HeadReader
@@ -17,6 +17,7 @@ from ...request import Request
 from ...response import HTTPResponse, ResponseStream
 from ...upgrade import Upgrade
 from ..body import BodyReader, Limits
+from ..takeover import take_over
 from ..writer import ResponseWriter, encode_response, join
 from .base_protocol import FerrowsProtocol
 
@@ -425,6 +426,12 @@ class HttpProtocol(HttpProtocolMixin, FerrowsProtocol):
         self._since = 0.0
         self._resume_reading()
         return b"".join(ahead)
+
+    def take_over(
+        self, request: Request, protocol_factory: Callable[[], asyncio.BaseProtocol], *, replay: bool = False
+    ) -> asyncio.BaseProtocol:
+        """Hand the connection to a foreign protocol; see :meth:`Request.upgrade`."""
+        return take_over(self, request, protocol_factory, replay=replay)
 
     def close(self, timeout: float | None = None) -> None:
         """Close once everything is written."""
