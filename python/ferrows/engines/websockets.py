@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import zlib
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -186,7 +187,8 @@ def _code_of(error: Exception) -> int:
     """Return the close code that an error of the parser means."""
     match error:
         case ProtocolError():
-            return 1002
+            # What cannot be inflated is data that is not consistent with its type (RFC 6455 §7.4.1).
+            return 1007 if isinstance(error.__cause__, zlib.error) else 1002
         case UnicodeDecodeError():
             return 1007
         case PayloadTooBig():

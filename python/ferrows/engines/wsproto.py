@@ -10,7 +10,6 @@ from wsproto.frame_protocol import CloseReason, Frame, FrameDecoder, FrameProtoc
 
 from .._pycore.deflate import Deflater, Inflater, Overflow
 from .._pycore.error import PeerError
-from .._pycore.inbox import payload_size
 from ..events import Close, Event, Failure, Fragment, Message, Ping, Pong
 from ..handshake import accept
 from ..websocket import State
@@ -27,18 +26,17 @@ class WsprotoEngine:
     """wsproto's frames, messages and extensions, without its state of a connection.
 
     Its ``Connection`` refuses to send messages once the peer's Close is read, while a handler has yet to answer what
-    came before that. wsproto knows no limit of a message's size, so that is kept here.
+    came before that. wsproto knows no limit of a message's size; an extension of ours keeps it.
     """
 
-    __slots__ = ("_frames", "_output", "_pieces", "_settings", "_size", "_whole", "state", "subprotocol")
+    __slots__ = ("_frames", "_output", "_pieces", "_settings", "_whole", "state", "subprotocol")
 
     def __init__(self, settings: WebsocketSettings) -> None:
         self._settings = settings
         self._frames = FrameProtocol(False, [])
         self._output = bytearray()
-        # The frame that is arriving, in the pieces that wsproto gives, and the bytes of its message so far.
+        # The frame that is arriving, in the pieces that wsproto gives.
         self._pieces: list[str | bytes] = []
-        self._size = 0
         # No frame of the message has ended yet.
         self._whole = True
         self.state = State.CONNECTING
@@ -48,7 +46,7 @@ class WsprotoEngine:
         """Accept as a route without an engine does; wsproto's own needs the request's octets once more."""
         agreed = accept(request, subprotocols, self._settings)
         self.subprotocol = agreed.subprotocol
-        extensions: list[Extension] = []
+        extensions: list[Extension] = [SizeLimit(self._settings.max_size)]
         if agreed.deflate is not None:
             extensions.append(Deflate(agreed.deflate, self._settings.max_size))
         self._frames = FrameProtocol(False, extensions)
@@ -84,10 +82,6 @@ class WsprotoEngine:
         """Join the pieces of a frame, as which wsproto gives what is there of it."""
         piece = frame.payload
         assert not isinstance(piece, tuple)
-        limit = self._settings.max_size
-        self._size += payload_size(piece)
-        if limit is not None and self._size > limit:
-            raise ParseFailed(f"message of at least {self._size} bytes, permitted {limit}", CloseReason.MESSAGE_TOO_BIG)
         self._pieces.append(piece)
         if not frame.frame_finished:
             return
@@ -95,7 +89,6 @@ class WsprotoEngine:
         data = piece[:0].join(pieces) if len(pieces) > 1 else piece  # type: ignore[arg-type]  # all of one type
         if frame.message_finished:
             yield Message(data) if self._whole else Fragment(data, True)
-            self._size = 0
         else:
             yield Fragment(data, False)
         self._whole = frame.message_finished
@@ -135,6 +128,53 @@ class WsprotoEngine:
     def _close(self) -> None:
         # Closed with the second of the two Close frames.
         self.state = State.CLOSING if self.state == State.OPEN else State.CLOSED
+
+
+class SizeLimit(Extension):
+    """Refuses a message that is too long from the header of its frame, so that nothing of it is kept (§7.4.1, 1009)."""
+
+    name = ""
+
+    def __init__(self, max_size: int | None) -> None:
+        self._max_size = max_size
+        # Bytes on the wire of the message so far.
+        self._size = 0
+        self._limit = max_size
+        self._data_frame = False
+
+    def enabled(self) -> bool:
+        """Always."""
+        return True
+
+    def offer(self) -> bool | str:
+        """It is nothing that a peer knows of."""
+        return False
+
+    def frame_inbound_header(
+        self, proto: FrameDecoder | FrameProtocol, opcode: Opcode, rsv: RsvBits, payload_length: int
+    ) -> CloseReason | RsvBits:
+        """Judge a header; it may come again when there is more of it."""
+        self._data_frame = not opcode.iscontrol()
+        if self._max_size is None or not self._data_frame:
+            return RsvBits(False, False, False)
+        if opcode is not Opcode.CONTINUATION:
+            # Deflate adds to what it cannot compress; what comes out is judged exactly.
+            self._limit = self._max_size + (self._max_size // 256 + 64 if rsv.rsv1 else 0)
+        if self._limit is not None and self._size + payload_length > self._limit:
+            return CloseReason.MESSAGE_TOO_BIG
+        return RsvBits(False, False, False)
+
+    def frame_inbound_payload_data(self, proto: FrameDecoder | FrameProtocol, data: bytes) -> bytes | CloseReason:
+        """Count."""
+        if self._data_frame:
+            self._size += len(data)
+        return data
+
+    def frame_inbound_complete(self, proto: FrameDecoder | FrameProtocol, fin: bool) -> bytes | CloseReason | None:
+        """End a message's count with its last frame."""
+        if fin and self._data_frame:
+            self._size = 0
+        return None
 
 
 class Deflate(Extension):
