@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from app.harness import make_request
+from rules.wire import CLOSE, HANDSHAKE, parse_frames
 
 from ferrows import App
 from ferrows.engines import ENGINES, EngineFactory, FerrowsEngine
 from ferrows.engines.inbox import EngineInbox
-from ferrows.events import Close, Failure, Message, Ping, Pong
-
-from app.harness import make_request
-from rules.wire import CLOSE, HANDSHAKE, parse_frames
+from ferrows.events import Close, Message, Ping, Pong
 
 CASES = [
     case

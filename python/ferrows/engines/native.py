@@ -49,6 +49,8 @@ class FerrowsEngine:
 
     def receive_data(self, data: bytes) -> None:
         """Parse."""
+        # Fragments as they come: whether they are joined is for the owner to say.
+        self._connection.stream_next()
         self._connection.receive_data(data)
 
     def receive_eof(self) -> None:

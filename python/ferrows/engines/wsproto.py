@@ -76,7 +76,15 @@ class WsprotoEngine:
                     assert not isinstance(payload, str)
                     yield Ping(bytes(payload)) if frame.opcode is Opcode.PING else Pong(bytes(payload))
         except ParseFailed as error:
-            yield Failure(int(error.code), str(error))
+            yield Failure(int(error.code), self._reason(error))
+
+    def _reason(self, error: ParseFailed) -> str:
+        """Say what wsproto leaves to an exception that it came from, or to its extensions."""
+        if isinstance(error.__context__, UnicodeDecodeError):
+            return "invalid UTF-8 in a text message"
+        if error.code == CloseReason.MESSAGE_TOO_BIG:
+            return f"message over {self._settings.max_size} bytes"
+        return str(error)
 
     def _data(self, frame: Frame) -> Iterator[Event]:
         """Join the pieces of a frame, as which wsproto gives what is there of it."""
