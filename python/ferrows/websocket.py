@@ -65,6 +65,9 @@ class WebsocketMethods(_Stream):
     ping_timeout: float | None
     latency: float
     _pings: dict[bytes, tuple[asyncio.Future[float], float]] | None
+    # The stream's ``send_data``: a subclass may have something else by that name.
+    if TYPE_CHECKING:
+        _send_piece = MessageStream.send_data
 
     # What most connections never need, or only at their end, takes no room until it is set.
     # Those that wait for their turn to send, the first that came first.
@@ -228,7 +231,7 @@ class WebsocketMethods(_Stream):
         if isinstance(data, (str, bytes, bytearray, memoryview)):
             await self._wait_for_turn()
             try:
-                self.send_data(data, True, compress)
+                self._send_piece(data, True, compress)
             finally:
                 self._wake_next_sender()
         elif isinstance(data, AsyncIterable):
@@ -249,13 +252,13 @@ class WebsocketMethods(_Stream):
         await self._wait_for_turn()
         self._fragmenting = self.send_queued = True
         try:
-            self.send_data(fragment, False, compress)
+            self._send_piece(fragment, False, compress)
             async for fragment in iterator:
                 _check_fragment(fragment, text)
                 await self._wait_until_writable()
-                self.send_data(fragment, False, compress)
+                self._send_piece(fragment, False, compress)
             # Only now is it known that the fragment before was the last one; to hold it back would delay a live stream.
-            self.send_data("" if text else b"", True, compress)
+            self._send_piece("" if text else b"", True, compress)
         except BaseException:
             # A message that was begun and cannot be ended leaves nothing that could be sent.
             if self.open and self.close_sent is None:
@@ -565,6 +568,8 @@ class Websocket(WebsocketMethods, MessageStream):
         "ping_timeout",
         "subprotocol",
     )
+
+    _send_piece = MessageStream.send_data
 
 
 def _encoded(data: Any, encoding: str | None) -> Any:

@@ -30,7 +30,7 @@ class EngineInbox(Inbox):
 
     def __init__(self, engine: Engine, *, max_size: int | None) -> None:
         super().__init__(max_size=max_size)
-        self._engine = engine
+        self.engine = engine
         # The message under assembly: its fragments, and its bytes, those included that were handed over already.
         self._pieces: list[str | bytes] = []
         self._size = 0
@@ -42,23 +42,24 @@ class EngineInbox(Inbox):
         if self._ignoring:
             return
         try:
-            self._engine.receive_data(as_bytes(data))
-            for event in self._engine.events():
-                self._take_event(event)
+            self.engine.receive_data(as_bytes(data))
+            for event in self.engine.events():
+                self.take_event(event)
                 if self._ignoring:
                     return
             # For an engine that answers pings itself.
             self._collect()
         except Exception:
             # What a peer does wrong is an event, so this is an error of the engine's own.
-            logger.exception("engine %s failed, the connection ends with 1011", type(self._engine).__name__)
+            logger.exception("engine %s failed, the connection ends with 1011", type(self.engine).__name__)
             self._fail_with(1011, "internal error")
             return
-        if self._engine.state == State.CLOSED:
+        if self.engine.state == State.CLOSED:
             self._ignore_input()
             self.state = State.CLOSED
 
-    def _take_event(self, event: Event) -> None:
+    def take_event(self, event: Event) -> None:
+        """Do what an event means."""
         match event:
             case Message(data):
                 self._take_piece(data, True)
@@ -69,12 +70,20 @@ class EngineInbox(Inbox):
             case Pong(data):
                 self._pong(data)
             case Close(code, reason):
-                self.close_received = (code, reason)
-                self._ignore_input()
-                # §5.5.1: the answer typically has the code that was received.
-                self._owe_close(code, "")
+                self.end((code, reason), None)
             case Failure(code, reason):
                 self._fail_with(code, truncate_reason(reason))
+
+    def end(self, received: tuple[int, str], sent: tuple[int, str] | None) -> None:
+        """Take the peer's Close, and the answer to it that somebody else has sent."""
+        self.close_received = received
+        self._ignore_input()
+        if sent is None:
+            # §5.5.1: the answer typically has the code that was received.
+            self._owe_close(received[0], "")
+        else:
+            self.close_sent = sent
+            self.state = State.CLOSED
 
     def _take_piece(self, data: str | bytes, fin: bool) -> None:
         self._size += payload_size(data)
@@ -99,9 +108,9 @@ class EngineInbox(Inbox):
         """Take note that no more bytes will come."""
         if self.state != State.CLOSED:
             try:
-                self._engine.receive_eof()
+                self.engine.receive_eof()
             except Exception:
-                logger.exception("engine %s failed at the end of its connection", type(self._engine).__name__)
+                logger.exception("engine %s failed at the end of its connection", type(self.engine).__name__)
         super().receive_eof()
 
     def stream_next(self) -> None:
@@ -123,14 +132,14 @@ class EngineInbox(Inbox):
     def send_text(self, data: str, fin: bool = True, compress: bool | None = None) -> None:
         """Send text by the engine, which decides itself what it compresses."""
         self._require_turn(TEXT)
-        self._engine.send_text(data, fin)
+        self.engine.send_text(data, fin)
         self._sending = None if fin else TEXT
         self._collect()
 
     def send_binary(self, data: Buffer, fin: bool = True, compress: bool | None = None) -> None:
         """Send bytes by the engine."""
         self._require_turn(BINARY)
-        self._engine.send_binary(as_bytes(data), fin)
+        self.engine.send_binary(as_bytes(data), fin)
         self._sending = None if fin else BINARY
         self._collect()
 
@@ -142,9 +151,9 @@ class EngineInbox(Inbox):
     def _write(self, first: int, payload: bytes) -> None:
         """Send a Ping or a Pong; what else a connection writes has a method of its own here."""
         if first == FIN | PING:
-            self._engine.send_ping(payload)
+            self.engine.send_ping(payload)
         else:
-            self._engine.send_pong(payload)
+            self.engine.send_pong(payload)
         self._collect()
 
     def _write_close(self, code: int, reason: str) -> None:
@@ -153,16 +162,16 @@ class EngineInbox(Inbox):
         self._held_pong = None
         try:
             if self.failure is not None:
-                self._engine.fail(code, reason)
+                self.engine.fail(code, reason)
             else:
-                self._engine.send_close(None if code == NO_STATUS else code, reason)
+                self.engine.send_close(None if code == NO_STATUS else code, reason)
             self._collect()
         except Exception:
             # The connection ends without the Close that it should have had.
-            logger.exception("engine %s could not close with %d", type(self._engine).__name__, code)
+            logger.exception("engine %s could not close with %d", type(self.engine).__name__, code)
 
     def _collect(self) -> None:
-        output = self._engine.data_to_send()
+        output = self.engine.data_to_send()
         if output:
             self._output.append(output)
             self._output_size += len(output)

@@ -36,6 +36,8 @@ class EngineWebsocket(WebsocketMethods, MessageStream):  # type: ignore[misc, ov
         "subprotocol",
     )
 
+    _send_piece = MessageStream.send_data
+
     def __new__(
         cls,
         loop: asyncio.AbstractEventLoop,
@@ -62,6 +64,11 @@ class EngineWebsocket(WebsocketMethods, MessageStream):  # type: ignore[misc, ov
         super().__init__(loop, transport, **options)
         self.engine = engine
         """The engine that speaks on this connection."""
+
+    @property
+    def _inbox(self) -> EngineInbox:
+        assert isinstance(self._core, EngineInbox)
+        return self._core
 
 
 def open_engine(

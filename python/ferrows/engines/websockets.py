@@ -44,7 +44,8 @@ class WebsocketsEngine:
             # In any other state it would read a request first.
             protocol = ServerProtocol(state=OPEN, max_size=self._settings.max_size)
         self._protocol = protocol
-        self._output: list[bytes] = []
+        # What it has said before, its response for instance, is not to be lost.
+        self._output: list[bytes] = protocol.data_to_send()
         # The end, by a Close or a failure, was given out as an event.
         self._reported = False
         # The type of the fragmented message that arrives, None where there is none, and its decoder.
@@ -83,17 +84,21 @@ class WebsocketsEngine:
         try:
             for frame in self._protocol.events_received():
                 assert isinstance(frame, Frame)
-                if frame.opcode in _DATA:
-                    yield self._data(frame)
-                elif frame.opcode is Opcode.PING:
-                    yield Ping(bytes(frame.data))
-                elif frame.opcode is Opcode.PONG:
-                    yield Pong(bytes(frame.data))
+                yield from self.frame_events(frame)
         except UnicodeDecodeError:
             self._reported = True
             yield Failure(1007, "invalid UTF-8 in a text message")
             return
         yield from self._end()
+
+    def frame_events(self, frame: Frame) -> Iterator[Event]:
+        """Give what one frame means; a Close is seen by the protocol's state."""
+        if frame.opcode in _DATA:
+            yield self._data(frame)
+        elif frame.opcode is Opcode.PING:
+            yield Ping(bytes(frame.data))
+        elif frame.opcode is Opcode.PONG:
+            yield Pong(bytes(frame.data))
 
     def _data(self, frame: Frame) -> Event:
         data: str | bytes = bytes(frame.data)

@@ -638,7 +638,7 @@ class ConnectionProtocol:
 class Http3Protocol(HttpProtocolMixin, ConnectionProtocol):
     """HTTP/3, which needs QUIC."""
 
-    def __init__(self, *args: Any, app: Any = None, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, app: Any, **kwargs: Any) -> None:
         """Raise ServerError: the dependency is missing."""
         raise ServerError("HTTP/3 needs the package aioquic, and ferrows does not speak it yet")
 
