@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qsl
 
 from .cookies import parse_cookies
-from .exceptions import BadRequest
+from .exceptions import BadRequest, ServerError
 from .forms import File, decode_text, parse_form
 from .headers import Headers, MultiDict, parse_list, parse_parameters
 
@@ -327,7 +327,10 @@ class Request:
         called, sync or async, else the transport is closed; what is left after ``GRACEFUL_SHUTDOWN_TIMEOUT`` is
         aborted. ServerError where the request has its response already, RequestCancelled where the client has left.
         """
-        protocol: asyncio.BaseProtocol = self.protocol.take_over(self, protocol_factory, replay=replay)
+        take_over = getattr(self.protocol, "take_over", None)
+        if take_over is None:
+            raise ServerError("this connection is another server's, and cannot be handed over")
+        protocol: asyncio.BaseProtocol = take_over(self, protocol_factory, replay=replay)
         return protocol
 
 

@@ -157,3 +157,18 @@ async def test_keepalive_and_shutdown_reach_a_connection_with_an_engine() -> Non
     frames = output.partition(b"\r\n\r\n")[2]
     assert frames[:2] == b"\x89\x04"
     assert frames[6:] == b"\x88\x18\x03\xf3keepalive ping timeout"
+
+
+async def test_the_access_log_has_a_line_for_a_connection_with_an_engine(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "ferrows.access")
+    app = App("choice", env_prefix=None)
+    app.add_websocket_route(handler, "/logged", engine="wsproto")
+    async with await app.create_server(port=0) as server, asyncio.timeout(10):
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname()[:2])
+        writer.write(handshake("/logged") + frame(TEXT, b"xyz") + close(4000, "why"))
+        await reader.read()
+        writer.close()
+        await writer.wait_closed()
+    (line,) = [record.getMessage() for record in caplog.records if record.name == "ferrows.access"]
+    assert "WebSocket /logged closed 4000 by client ('why')" in line
+    assert line.endswith("in 1 messages 3 bytes, out 2 messages 18 bytes")

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import pytest
 import trustme
+from app.harness import make_request
 
 from ferrows import App, HTTPResponse, Request
 from ferrows.exceptions import ServerError
@@ -265,3 +266,70 @@ async def test_a_request_is_upgraded_once_and_not_after_its_response() -> None:
             writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
             await asyncio.wait_for(reader.read(), TIMEOUT)
     assert errors == ["only a request that has no response yet can be upgraded"] * 2
+
+
+async def test_a_connection_of_another_server_cannot_be_handed_over() -> None:
+    app = App("takeover", env_prefix=None)
+    with pytest.raises(ServerError, match="another server's"):
+        await make_request(app, "/", protocol=object()).upgrade(Recorder)
+
+
+class LosesAtOnce(Recorder):
+    """Ends the connection as soon as it has it, with bytes that have yet to be read."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self.transport.abort()
+
+
+async def test_a_client_that_sends_no_more_before_the_takeover_is_told() -> None:
+    app = App("takeover", env_prefix=None)
+    arrived, gone = asyncio.Event(), asyncio.Event()
+    app.ctx.foreign = asyncio.get_running_loop().create_future()
+
+    @app.get("/up")
+    async def up(request: Request) -> None:
+        arrived.set()
+        await gone.wait()
+        app.ctx.foreign.set_result(await request.upgrade(Recorder))
+
+    async with connected(app) as (_, writer, _server):
+        writer.write(b"GET /up HTTP/1.1\r\nHost: x\r\n\r\nlast words")
+        await asyncio.wait_for(arrived.wait(), TIMEOUT)
+        writer.write_eof()
+        # Reading is paused while the handler runs, so that the end of the stream waits behind the words.
+        gone.set()
+        foreign = await asyncio.wait_for(app.ctx.foreign, TIMEOUT)
+        await foreign.until(lambda: "lost" in foreign.calls)
+    assert foreign.received == b"last words"
+    assert foreign.calls == ["made", "data", "eof", "lost"]
+
+
+async def test_a_protocol_that_drops_the_connection_at_once_is_called_no_more_than_asyncio_would() -> None:
+    app = make_app(LosesAtOnce)
+    async with connected(app) as (reader, writer, server):
+        writer.write(b"GET /up HTTP/1.1\r\nHost: x\r\n\r\nearly")
+        with contextlib.suppress(ConnectionError):
+            assert await reader.read() == b""
+        foreign = await asyncio.wait_for(app.ctx.foreign, TIMEOUT)
+        await foreign.until(lambda: "lost" in foreign.calls)
+        assert foreign.calls == ["made", "lost"]
+        assert server.connections == set()
+
+
+class FailingClose(Recorder):
+    """Cannot be closed."""
+
+    async def close(self) -> None:
+        raise RuntimeError("cannot close")
+
+
+async def test_a_close_that_fails_is_logged_and_the_connection_dropped(caplog: pytest.LogCaptureFixture) -> None:
+    app = make_app(FailingClose, GRACEFUL_SHUTDOWN_TIMEOUT=0.05)
+    async with connected(app) as (_, writer, server):
+        writer.write(b"GET /up HTTP/1.1\r\nHost: x\r\n\r\n")
+        foreign = await asyncio.wait_for(app.ctx.foreign, TIMEOUT)
+        await asyncio.wait_for(server.stop(), TIMEOUT)
+        assert foreign.calls == ["made", "lost"]
+    errors = [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
+    assert errors == ["what took a connection over could not be closed"]

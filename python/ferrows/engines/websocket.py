@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .._pycore.stream import MessageStream
+from ..handshake import Handshake
 from ..websocket import WebsocketMethods
 from .inbox import EngineInbox
 
@@ -72,25 +74,11 @@ class EngineWebsocket(WebsocketMethods, MessageStream):  # type: ignore[misc, ov
 
 
 def open_engine(
-    request: Request,
-    subprotocols: Sequence[str] | None,
-    settings: WebsocketSettings,
-    loop: asyncio.AbstractEventLoop,
-    transport: asyncio.Transport,
-) -> tuple[EngineWebsocket, bytes]:
-    """Have the engine of a route answer an opening handshake; return the connection and the head of the response."""
+    request: Request, subprotocols: Sequence[str] | None, settings: WebsocketSettings
+) -> tuple[Callable[..., EngineWebsocket], Handshake]:
+    """Have the engine of a route answer an opening handshake; return what makes the websocket, and the handshake."""
     assert settings.engine is not None and not isinstance(settings.engine, str)
     engine: Engine = settings.engine(settings)
     response = engine.handshake(request, subprotocols)
-    ws = EngineWebsocket(
-        loop,
-        transport,
-        engine=engine,
-        max_size=settings.max_size,
-        max_queue=settings.max_queue,
-        subprotocol=engine.subprotocol,
-        close_timeout=settings.timeout,
-        ping_interval=settings.ping_interval,
-        ping_timeout=settings.ping_timeout,
-    )
-    return ws, response
+    # What is compressed is the engine's business.
+    return functools.partial(EngineWebsocket, engine=engine), Handshake(response, engine.subprotocol, None)

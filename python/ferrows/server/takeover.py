@@ -48,9 +48,10 @@ def take_over(
         foreign.pause_writing()
     if replay:
         data = _encoded(request) + data
-    if data and not takeover.lost:
+    # As asyncio has it, a protocol that closes is told nothing but its end.
+    if data and not transport.is_closing():
         takeover.feed(data)
-    if ended and not takeover.lost and not takeover.eof_received():
+    if ended and not transport.is_closing() and not takeover.eof_received():
         transport.close()
     return foreign
 
@@ -149,7 +150,7 @@ class BufferedTakeover(Takeover, asyncio.BufferedProtocol):
 
     def feed(self, data: bytes) -> None:
         rest = memoryview(data)
-        while rest and not self.lost:
+        while rest and self.transport is not None and not self.transport.is_closing():
             buffer = memoryview(self.foreign.get_buffer(len(rest))).cast("B")
             if not buffer:
                 raise ServerError("the protocol that took over has an empty buffer")

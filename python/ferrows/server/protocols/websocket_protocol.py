@@ -90,33 +90,32 @@ class WebSocketProtocol(HttpProtocol):
         accepted.
         """
         settings: WebsocketSettings = getattr(request.route, "websocket_settings", None) or self._settings
+        make: Callable[..., WebsocketMethods] = Websocket
+        if settings.engine is None:
+            handshake = accept(request, subprotocols, settings)
+        else:
+            make, handshake = open_engine(request, subprotocols, settings)
         transport = self.transport
         if transport is None or self.lost:
             raise BadRequest("the client left before its handshake was answered")
-        ws: WebsocketMethods
-        if settings.engine is None:
-            handshake = accept(request, subprotocols, settings)
-            response = handshake.response
-            ws = Websocket(
-                self.loop,
-                transport,
-                max_size=settings.max_size,
-                max_queue=settings.max_queue,
-                deflate=handshake.deflate,
-                subprotocol=handshake.subprotocol,
-                close_timeout=settings.timeout,
-                ping_interval=settings.ping_interval,
-                ping_timeout=settings.ping_timeout,
-            )
-        else:
-            ws, response = open_engine(request, subprotocols, settings, self.loop, transport)
+        ws = make(
+            self.loop,
+            transport,
+            max_size=settings.max_size,
+            max_queue=settings.max_queue,
+            deflate=handshake.deflate,
+            subprotocol=handshake.subprotocol,
+            close_timeout=settings.timeout,
+            ping_interval=settings.ping_interval,
+            ping_timeout=settings.ping_timeout,
+        )
         self._early = self.detach()
         self.websocket = ws
         self._websocket_request = request
         if self.app.config.ACCESS_LOG:
             self._websocket_since = perf_counter()
         self._keepalive().add(ws)
-        transport.write(response)
+        transport.write(handshake.response)
         if self._early:
             # Frames that came in the same segment as the request wait for the handler to wait for them, so that it can
             # answer them all even if a Close is among them.
