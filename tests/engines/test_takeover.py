@@ -14,7 +14,7 @@ import trustme
 from app.harness import make_request
 
 from ferrows import App, HTTPResponse, Request
-from ferrows.exceptions import ServerError
+from ferrows.exceptions import RequestCancelled, ServerError
 from ferrows.response import text
 
 TIMEOUT = 10
@@ -333,3 +333,23 @@ async def test_a_close_that_fails_is_logged_and_the_connection_dropped(caplog: p
         assert foreign.calls == ["made", "lost"]
     errors = [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
     assert errors == ["what took a connection over could not be closed"]
+
+
+async def test_a_connection_that_is_closing_is_not_handed_over() -> None:
+    app = App("takeover", env_prefix=None)
+    errors: list[str] = []
+
+    @app.get("/up")
+    async def up(request: Request) -> HTTPResponse:
+        assert request.transport is not None
+        request.transport.close()
+        try:
+            await request.upgrade(Recorder)
+        except RequestCancelled as error:
+            errors.append(str(error))
+        return text("to nobody")
+
+    async with connected(app) as (reader, writer, _):
+        writer.write(b"GET /up HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert await asyncio.wait_for(reader.read(), TIMEOUT) == b""
+    assert errors == ["the client has left"]

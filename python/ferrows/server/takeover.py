@@ -77,10 +77,6 @@ class Takeover(asyncio.BaseProtocol):
         """The task of the handler, which may go on after the takeover."""
         return self._http.task
 
-    @property
-    def lost(self) -> bool:
-        return self._http.lost
-
     def feed(self, data: bytes) -> None:
         """Give the foreign protocol what was read before."""
         raise NotImplementedError
