@@ -172,3 +172,24 @@ async def test_the_access_log_has_a_line_for_a_connection_with_an_engine(caplog:
     (line,) = [record.getMessage() for record in caplog.records if record.name == "ferrows.access"]
     assert "WebSocket /logged closed 4000 by client ('why')" in line
     assert line.endswith("in 1 messages 3 bytes, out 2 messages 18 bytes")
+
+
+@pytest.mark.parametrize("engine", ["ferrows", "wsproto", "websockets", FerrowsEngine])
+@pytest.mark.parametrize(("offered", "chosen"), [("b, a", b"a"), ("c", None)])
+async def test_the_servers_order_of_subprotocols_decides_on_every_engine(
+    engine: Any, offered: str, chosen: bytes | None
+) -> None:
+    app = App("choice", env_prefix=None)
+
+    @app.websocket("/", engine=engine, subprotocols=["a", "b"])
+    async def tell(request: Request, ws: Any) -> None:
+        await ws.send(str(ws.subprotocol))
+
+    async with await app.create_server(port=0, access_log=False) as server, asyncio.timeout(10):
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname()[:2])
+        writer.write(handshake("/", f"Sec-WebSocket-Protocol: {offered}") + close(1000))
+        head, _, frames = (await reader.read()).partition(b"\r\n\r\n")
+        writer.close()
+        await writer.wait_closed()
+    assert (b"Sec-WebSocket-Protocol: a" in head) is (chosen is not None)
+    assert frames.startswith(b"\x81\x01a" if chosen else b"\x81\x04None")
