@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
+from functools import cached_property
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar, Final
@@ -30,19 +32,22 @@ from .registration import (
 )
 from .response import HTTPResponse
 from .routing import Route, Router
+from .server.asgi_application import serve_scope
 from .server.async_server import AsyncioServer
 from .server.events import call_listener
+from .server.lifespan import lifespan
 from .server.runners import serve
 from .server.tls import TLS, ssl_context
 from .signals import Signal, SignalRouter
 from .static import StaticFiles
 from .tasks import Tasks, Work
-from .upgrade import Upgrade, called, refusable
+from .upgrade import Upgrade, called, is_awaitable, refusable
 
 if TYPE_CHECKING:
     import socket
 
     from .request import Request
+    from .testing import AsyncTestClient, TestClient
 
 __all__ = ["App"]
 
@@ -389,6 +394,23 @@ class App(Registrar):
         self._tasks.start()
 
     # ----------------------------------------------------------------------------------------------------------------
+    # Tests
+
+    @cached_property
+    def test_client(self) -> TestClient:
+        """A client of this app for tests, always the same one; see :class:`ferrows.testing.TestClient`."""
+        from .testing.sync import TestClient
+
+        return TestClient(self)
+
+    @property
+    def async_test_client(self) -> AsyncTestClient:
+        """A new client of this app for tests that are coroutines; see :class:`ferrows.testing.AsyncTestClient`."""
+        from .testing.client import AsyncTestClient
+
+        return AsyncTestClient(self)
+
+    # ----------------------------------------------------------------------------------------------------------------
     # Requests
 
     async def handle_request(self, request: Request) -> HTTPResponse | Upgrade | None:
@@ -419,7 +441,8 @@ class App(Registrar):
                     raise unrouted
                 if route.websocket:
                     return Upgrade(request, values)
-                response = await called(route.handler, request, **values)
+                result = route.handler(request, **values)
+                response = await result if is_awaitable(result) else result
                 if not isinstance(response, HTTPResponse):
                     if response is None and request.responded:
                         return None
@@ -526,6 +549,27 @@ class App(Registrar):
             register_sys_signals=register_sys_signals,
             asyncio_server_kwargs=asyncio_server_kwargs,
         )
+
+    async def __call__(
+        self,
+        scope: Mapping[str, Any],
+        receive: Callable[[], Awaitable[Mapping[str, Any]]],
+        send: Callable[[Any], Awaitable[None]],
+    ) -> None:
+        """Be an ASGI application, under another server in place of :meth:`run`."""
+        await serve_scope(self, scope, receive, send)
+
+    def lifespan(self) -> AbstractAsyncContextManager[None]:
+        """Start the app when the context is entered and stop it when it is left.
+
+        For an app that is mounted in another ASGI application, which keeps the server's lifespan events to itself.
+        """
+        return lifespan(self)
+
+    @property
+    def awaits_start(self) -> bool:
+        """Whether there are listeners or tasks that only a start runs."""
+        return self._tasks.pending or any(self._listeners.values())
 
     async def create_server(
         self,

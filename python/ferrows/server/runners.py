@@ -9,7 +9,7 @@ import signal as signal_module
 import socket
 import ssl as ssl_module
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version as installed_version
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from .._codec import CODEC
 from ..exceptions import ServerError
 from ..log import error_logger, logger
+from .accepting import BatchAccepting
 from .async_server import AsyncioServer
 from .goodbye import get_goodbye
 from .loop import loop_name, new_event_loop
@@ -149,16 +150,41 @@ class _Listener:
 
     async def on(self, loop: asyncio.AbstractEventLoop, *, start_serving: bool = True) -> asyncio.AbstractServer:
         make_protocol = functools.partial(self.make_protocol, loop=loop)
-        options: dict[str, Any] = {"ssl": self.ssl, "backlog": self.backlog, "start_serving": start_serving}
-        options.update(self.options)
+        options: dict[str, Any] = {"ssl": self.ssl, "backlog": self.backlog, **self.options}
+        if loop_name(loop) != "uvloop":
+            # asyncio's own loop accepts up to `backlog` connections in a turn.
+            return await self._begin(loop, make_protocol, {"start_serving": start_serving, **options})
+
+        def listen(make_protocol: Callable[[], asyncio.BaseProtocol], sock: socket.socket) -> Any:
+            return _listen_on(loop, make_protocol, sock, {**options, "start_serving": True})
+
+        accepting = BatchAccepting(loop, make_protocol, listen)
+        first = self._begin(loop, accepting.make_protocol, {"start_serving": start_serving, **options})
+        return await accepting.begin(first)
+
+    async def _begin(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        make_protocol: Callable[[], asyncio.BaseProtocol],
+        options: dict[str, Any],
+    ) -> asyncio.AbstractServer:
         sock = bind_unix_socket(self.unix, backlog=self.backlog) if self.unix else self.sock
-        if sock is None:
-            return await loop.create_server(
-                make_protocol, self.host, self.port, reuse_port=self.reuse_port or None, **options
-            )
-        if sock.family == getattr(socket, "AF_UNIX", None):
-            return await loop.create_unix_server(make_protocol, sock=sock, **options)
-        return await loop.create_server(make_protocol, sock=sock, **options)
+        if sock is not None:
+            return await _listen_on(loop, make_protocol, sock, options)
+        return await loop.create_server(
+            make_protocol, self.host, self.port, reuse_port=self.reuse_port or None, **options
+        )
+
+
+def _listen_on(
+    loop: asyncio.AbstractEventLoop,
+    make_protocol: Callable[[], asyncio.BaseProtocol],
+    sock: socket.socket,
+    options: dict[str, Any],
+) -> Coroutine[Any, Any, asyncio.AbstractServer]:
+    listen: Any = loop.create_unix_server if sock.family == getattr(socket, "AF_UNIX", None) else loop.create_server
+    listening: Coroutine[Any, Any, asyncio.AbstractServer] = listen(make_protocol, sock=sock, **options)
+    return listening
 
 
 # --------------------------------------------------------------------------------------------------------------------

@@ -344,7 +344,8 @@ class HttpProtocol(HttpProtocolMixin, FerrowsProtocol):
             for piece in join(head, body):
                 self._write(piece)
             self._log_access(response.status, len(body))
-            await self.drain()
+            if self._paused:
+                await self.drain()
         else:
             raise ServerError(f"handler returned {type(response).__name__}, permitted: HTTPResponse")
 

@@ -1,1 +1,1 @@
-"""WebSocket connections of the server package."""
+"""The WebSocket connections of a server, by what is below them."""
