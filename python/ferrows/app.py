@@ -15,6 +15,7 @@ from weakref import WeakValueDictionary
 
 from .blueprints import Blueprint, BlueprintGroup, BlueprintOptions
 from .config import Config, WebsocketSettings
+from .engines import with_engine
 from .errorpages import ERROR_FORMATS, ErrorHandler, error_page, invalid_response
 from .exceptions import HTTPException, ServerError
 from .log import configure_logging, error_logger
@@ -278,7 +279,7 @@ class App(Registrar):
 
     def _websocket_settings(self, route: Route) -> WebsocketSettings:
         try:
-            return self.config.websocket_settings(**route.websocket_options)
+            return with_engine(self.config.websocket_settings(**route.websocket_options))
         except ValueError as error:
             raise ValueError(f"websocket route {route.path!r}: {error}") from None
 

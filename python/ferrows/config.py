@@ -31,7 +31,7 @@ class WebsocketSettings:
 
     ``deflate`` is the most that the server agrees to (None: no compression). ``origins`` are the serialised origins
     that may connect (RFC 6454 §6.2), lowercase and without a default port; ``same`` among them is the host that the
-    request itself names. None lets every origin in.
+    request itself names. None lets every origin in. ``engine`` is its name or its factory; None is the codec.
     """
 
     timeout: float = 10
@@ -41,6 +41,7 @@ class WebsocketSettings:
     max_queue: int = 32
     deflate: DeflateParameters | None = None
     origins: tuple[str, ...] | None = None
+    engine: str | Callable[[WebsocketSettings], Any] | None = None
 
 
 class Config(dict[str, Any]):
@@ -71,6 +72,7 @@ class Config(dict[str, Any]):
     SERVER_NAME: str
     USE_UVLOOP: bool
     WEBSOCKET_COMPRESSION: str | Mapping[str, Any] | None
+    WEBSOCKET_ENGINE: str | Callable[[WebsocketSettings], Any]
     WEBSOCKET_MAX_QUEUE: int
     WEBSOCKET_MAX_SIZE: int | None
     WEBSOCKET_ORIGINS: str | Iterable[str] | None
@@ -145,8 +147,8 @@ class Config(dict[str, Any]):
     def websocket_settings(self, **overrides: Any) -> WebsocketSettings:
         """Check and combine the ``WEBSOCKET_*`` keys with a route's own options; ValueError names the wrong one.
 
-        Options: ``max_size max_queue timeout ping_interval ping_timeout compression origins``. One that is given counts
-        also when it is None.
+        Options: ``max_size max_queue timeout ping_interval ping_timeout compression origins engine``. One that is given
+        counts also when it is None.
         """
         for name in overrides:
             if name not in WEBSOCKET_OPTIONS:
@@ -165,6 +167,7 @@ class Config(dict[str, Any]):
             max_queue=values["max_queue"],
             deflate=None if values["compression"] is None else DeflateParameters(**values["compression"]),
             origins=values["origins"],
+            engine=None if values["engine"] == NATIVE_ENGINE else values["engine"],
         )
 
 
@@ -182,6 +185,7 @@ WEBSOCKET_OPTIONS: Final[Mapping[str, str]] = {
     "ping_timeout": "WEBSOCKET_PING_TIMEOUT",
     "compression": "WEBSOCKET_COMPRESSION",
     "origins": "WEBSOCKET_ORIGINS",
+    "engine": "WEBSOCKET_ENGINE",
 }
 
 
@@ -374,6 +378,21 @@ def _compression() -> _Kind:
     return _Kind(check, _or_none(parse))
 
 
+NATIVE_ENGINE: Final = "ferrows"
+"""The name of the codec among the engines."""
+
+_ENGINES: Final = (NATIVE_ENGINE, "websockets", "wsproto")
+
+
+def _engine() -> _Kind:
+    def check(value: Any) -> Any:
+        if not callable(value) and value not in _ENGINES:
+            raise ValueError(f"must be one of {', '.join(_ENGINES)}, or a factory of engines")
+        return value
+
+    return _Kind(check, str.lower)
+
+
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 
@@ -455,6 +474,7 @@ _OPTIONS: Final[Mapping[str, _Option]] = {
     "SERVER_NAME": _Option("", _text()),
     "USE_UVLOOP": _Option(True, _flag()),
     "WEBSOCKET_COMPRESSION": _Option(None, _compression()),
+    "WEBSOCKET_ENGINE": _Option("ferrows", _engine()),
     "WEBSOCKET_MAX_QUEUE": _Option(32, _count()),
     "WEBSOCKET_MAX_SIZE": _Option(2**20, _count(none=True)),
     "WEBSOCKET_ORIGINS": _Option(None, _origins()),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qsl
 
 from .cookies import parse_cookies
-from .exceptions import BadRequest
+from .exceptions import BadRequest, ServerError
 from .forms import File, decode_text, parse_form
 from .forwarding import forwarded
 from .headers import Headers, MultiDict, parse_list, parse_parameters
@@ -329,6 +329,23 @@ class Request:
         self.protocol.begin_response(self, response)
         self.responded = True
         return response
+
+    async def upgrade(
+        self, protocol_factory: Callable[[], asyncio.BaseProtocol], *, replay: bool = False
+    ) -> asyncio.BaseProtocol:
+        """Hand the connection over to a foreign asyncio protocol, and return it; the handler then returns nothing.
+
+        It gets ``connection_made`` with the transport, then every byte that has arrived behind the request, then what
+        the transport calls. The response, a 101 or another, is for it to write. ``replay`` gives it the request itself
+        first, head and body, for a protocol that does its own handshake. When the server stops, its ``close()`` is
+        called, sync or async, else the transport is closed; what is left after ``GRACEFUL_SHUTDOWN_TIMEOUT`` is
+        aborted. ServerError where the request has its response already, RequestCancelled where the client has left.
+        """
+        take_over = getattr(self.protocol, "take_over", None)
+        if take_over is None:
+            raise ServerError("this connection is another server's, and cannot be handed over")
+        protocol: asyncio.BaseProtocol = take_over(self, protocol_factory, replay=replay)
+        return protocol
 
 
 def _split_target(target: bytes) -> tuple[str, str]:

@@ -347,7 +347,7 @@ async def test_close_drops_a_peer_that_does_not_answer() -> None:
 async def test_a_peer_that_does_not_end_tcp_after_the_closing_handshake_is_dropped() -> None:
     peer = Peer(close_timeout=0.001)
     await peer.feed(close())
-    assert peer.transport.calls == ["write_eof"]
+    assert peer.transport.calls[:1] == ["write_eof"]
     while "abort" not in peer.transport.calls:
         await asyncio.sleep(0.001)
 

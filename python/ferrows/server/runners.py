@@ -40,6 +40,10 @@ class Signal:
     stopped: bool = False
 
 
+_OWN_SIGNAL: Final = Signal()
+"""Stands for one of the server's own; shared, the stop of one server would stop them all."""
+
+
 def serve(
     host: str | None,
     port: int | None,
@@ -55,7 +59,7 @@ def serve(
     run_multiple: bool = False,
     run_async: bool = False,
     connections: set[Any] | None = None,
-    signal: Signal | None = None,
+    signal: Signal | None = _OWN_SIGNAL,
     state: dict[str, Any] | None = None,
     asyncio_server_kwargs: Mapping[str, Any] | None = None,
     version: int | str = 1,
@@ -76,7 +80,7 @@ def serve(
         raise ServerError(f"HTTP version {version} is not supported (HTTP/3 needs the package aioquic), permitted: 1")
     app.finalize()
     connections = set() if connections is None else connections
-    signal = Signal() if signal is None else signal
+    signal = Signal() if signal is None or signal is _OWN_SIGNAL else signal
     factory: Callable[..., asyncio.Protocol] = protocol
     make_protocol = functools.partial(
         factory,

@@ -7,7 +7,7 @@ import socket
 from types import SimpleNamespace
 from typing import Any, cast
 
-__all__ = ["ConnInfo", "FerrowsProtocol"]
+__all__ = ["ConnInfo", "FerrowsProtocol", "SanicProtocol"]
 
 
 class ConnInfo:
@@ -232,3 +232,7 @@ class FerrowsProtocol(asyncio.Protocol):
             waiter, self._more = self._more, None
             if not waiter.done():
                 waiter.set_result(None)
+
+
+SanicProtocol = FerrowsProtocol
+"""The name that code written for Sanic knows it by."""

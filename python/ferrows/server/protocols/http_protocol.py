@@ -7,7 +7,7 @@ import enum
 import functools
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from ..._codec import Head, HeadReader
@@ -18,6 +18,7 @@ from ...request import Request
 from ...response import HTTPResponse, ResponseStream
 from ...upgrade import Upgrade
 from ..body import BodyReader, Limits
+from ..takeover import take_over
 from ..writer import ResponseWriter, encode_response, join
 from .base_protocol import FerrowsProtocol
 
@@ -428,6 +429,12 @@ class HttpProtocol(HttpProtocolMixin, FerrowsProtocol):
         self._resume_reading()
         return b"".join(ahead)
 
+    def take_over(
+        self, request: Request, protocol_factory: Callable[[], asyncio.BaseProtocol], *, replay: bool = False
+    ) -> asyncio.BaseProtocol:
+        """Hand the connection to a foreign protocol; see :meth:`Request.upgrade`."""
+        return take_over(self, request, protocol_factory, replay=replay)
+
     def close(self, timeout: float | None = None) -> None:
         """Close once everything is written."""
         if not self.upgraded:
@@ -640,7 +647,7 @@ class ConnectionProtocol:
 class Http3Protocol(HttpProtocolMixin, ConnectionProtocol):
     """HTTP/3, which needs QUIC."""
 
-    def __init__(self, *args: Any, app: Any = None, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, app: Any, **kwargs: Any) -> None:
         """Raise ServerError: the dependency is missing."""
         raise ServerError("HTTP/3 needs the package aioquic, and ferrows does not speak it yet")
 
