@@ -31,6 +31,7 @@ from .response import HTTPResponse
 from .routing import Route, Router
 from .server.async_server import AsyncioServer
 from .server.events import call_listener
+from .server.readiness import add_readiness, is_readiness
 from .server.runners import serve
 from .server.tls import TLS, ssl_context
 from .signals import Signal, SignalRouter
@@ -136,6 +137,11 @@ class App(Registrar):
     def is_running(self) -> bool:
         """Whether a server of this app accepts connections."""
         return any(server.is_serving() for server in self.servers)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether new clients may be sent here: a server accepts connections, and nobody has asked it to stop."""
+        return any(server.is_ready for server in self.servers)
 
     @property
     def routes(self) -> list[Route]:
@@ -250,10 +256,13 @@ class App(Registrar):
         ValueError names the key that is wrong, and the route whose it is.
         """
         self.config.validate()
+        add_readiness(self)
         middleware = self._ordered_middleware(None)
         self._request_middleware, self._response_middleware = middleware
         by_blueprint = {name: self._ordered_middleware(name) for name in self.blueprints}
         for route in self.router.routes:
+            if is_readiness(route):
+                continue
             own = middleware if route.blueprint is None else by_blueprint[route.blueprint]
             route.request_middleware, route.response_middleware = own
             if route.websocket:
@@ -565,7 +574,7 @@ class App(Registrar):
     def stop(self) -> None:
         """Stop the app's servers gracefully, as a signal does; from any thread."""
         for server in list(self.servers):
-            server.loop.call_soon_threadsafe(server.request_stop)
+            server.loop.call_soon_threadsafe(server.stop_app)
 
     def stop_for(self, error: SystemExit | KeyboardInterrupt) -> bool:
         """Stop the app's servers gracefully, since a handler raised this; False where there is none.

@@ -20,7 +20,7 @@ from .extensions import DeflateParameters
 __all__ = ["Config", "WebsocketSettings"]
 
 # Read by ferrows itself before there is an app.
-_NOT_SETTINGS: Final = frozenset({"NO_EXTENSIONS", "NO_UVLOOP"})
+_NOT_SETTINGS: Final = frozenset({"NO_EXTENSIONS", "NO_UVLOOP", "WORKER"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +50,14 @@ class Config(dict[str, Any]):
 
     ACCESS_LOG: bool
     DEBUG: bool
+    DRAIN_DELAY: float
+    DRAIN_TIMEOUT: float
     FALLBACK_ERROR_FORMAT: str
     GRACEFUL_SHUTDOWN_TIMEOUT: float
     KEEP_ALIVE: bool
     KEEP_ALIVE_TIMEOUT: float
     MOTD: bool
+    READY_PATH: str | None
     REQUEST_HEAD_TIMEOUT: float
     REQUEST_MAX_HEADERS: int
     REQUEST_MAX_HEADER_SIZE: int
@@ -311,6 +314,15 @@ def _text() -> _Kind:
     return _Kind(check, str)
 
 
+def _path() -> _Kind:
+    def check(value: Any) -> str | None:
+        if value is not None and (not isinstance(value, str) or not value.startswith("/")):
+            raise ValueError("must be a path that begins with a slash, or None")
+        return value
+
+    return _Kind(check, _or_none(str))
+
+
 # The parameters of RFC 7692 §7.1 and of zlib. A server window of 8 bits is not offered: zlib sends 9 instead.
 _DEFLATE_RANGES: Final[Mapping[str, tuple[int, int]]] = {
     "server_max_window_bits": (9, 15),
@@ -387,6 +399,10 @@ def _origin(text: str) -> str:
 _OPTIONS: Final[Mapping[str, _Option]] = {
     "ACCESS_LOG": _Option(True, _flag()),
     "DEBUG": _Option(False, _flag()),
+    # How long a stopping server goes on accepting while `READY_PATH` already says that it stops.
+    "DRAIN_DELAY": _Option(0, _seconds(zero=True)),
+    # The most over which the Closes of a stopping server's WebSockets are spread.
+    "DRAIN_TIMEOUT": _Option(5, _seconds(zero=True)),
     # The form of error pages: by what the client accepts, or always the same.
     "FALLBACK_ERROR_FORMAT": _Option("auto", _choice("auto", "text", "json", "html")),
     # How long a stop waits for requests and handlers before it cancels them.
@@ -395,6 +411,8 @@ _OPTIONS: Final[Mapping[str, _Option]] = {
     "KEEP_ALIVE_TIMEOUT": _Option(75, _seconds()),
     # Whether `App.run` logs its start banner.
     "MOTD": _Option(True, _flag()),
+    # Where the server says whether it is ready, for balancers.
+    "READY_PATH": _Option(None, _path()),
     "REQUEST_HEAD_TIMEOUT": _Option(10, _seconds()),
     "REQUEST_MAX_HEADERS": _Option(100, _count()),
     "REQUEST_MAX_HEADER_SIZE": _Option(8192, _count()),
