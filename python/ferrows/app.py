@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -31,6 +32,7 @@ from .response import HTTPResponse
 from .routing import Route, Router
 from .server.async_server import AsyncioServer
 from .server.events import call_listener
+from .server.launch import launch
 from .server.readiness import add_readiness, is_readiness
 from .server.runners import serve
 from .server.tls import TLS, ssl_context
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     import socket
 
     from .request import Request
+    from .server.target import Target
 
 __all__ = ["App"]
 
@@ -491,7 +494,7 @@ class App(Registrar):
         debug: bool | None = None,
         ssl: TLS = None,
         sock: socket.socket | None = None,
-        workers: int = 1,
+        workers: int | str = 1,
         protocol: type[asyncio.Protocol] | None = None,
         backlog: int = 100,
         register_sys_signals: bool = True,
@@ -500,6 +503,8 @@ class App(Registrar):
         reuse_port: bool = False,
         loop: asyncio.AbstractEventLoop | None = None,
         auto_reload: bool = False,
+        reload_dir: str | Path | Iterable[str | Path] | None = None,
+        target: Target | str | None = None,
         motd: bool | None = None,
         asyncio_server_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
@@ -509,30 +514,42 @@ class App(Registrar):
         ``GRACEFUL_SHUTDOWN_TIMEOUT``; a second one stops at once. Returns then, so that the program exits with 0. A
         handler's SystemExit or KeyboardInterrupt stops like a signal, and the SystemExit is raised here at the end.
 
+        ``workers`` processes (``"auto"``: one for each CPU) serve under a supervisor, which replaces those that end;
+        SIGHUP restarts them one by one. ``auto_reload`` restarts when code changes, or a file below ``reload_dir``.
+        ``target`` says how a worker finds the app, see :mod:`ferrows.server.target`; ``"module:app"`` is imported. In a
+        worker this does not return but ends the process. SystemExit with 3 where no worker could start, with 1 where
+        one had to be killed at the end.
+
         ``ssl``: a context, a mapping of ``cert``, ``key`` and ``password``, a pair of paths, or a directory with
         ``fullchain.pem`` and ``privkey.pem``. ``protocol`` makes what speaks on a connection (``WebSocketProtocol``).
         OSError where the address cannot be bound; ValueError for configuration that is wrong and for a port that is
         none.
         """
-        if workers != 1:
-            raise ServerError(f"workers is {workers}: several worker processes are not supported yet, permitted: 1")
-        if auto_reload:
-            raise ServerError("auto_reload is not supported yet")
+        settings = {name: value for name, value in locals().items() if name not in _NOT_FOR_WORKERS}
         self._take_run_settings(debug, access_log)
         if motd is not None:
             self.config.MOTD = motd
         if self.log_config is not None or self.configure_logging:
             configure_logging(self.log_config, debug=self.debug)
-        serve(
+        options = {
             **_address(host, port, sock, unix),
-            app=self,
-            ssl=ssl_context(ssl),
-            reuse_port=reuse_port,
-            loop=loop,
-            protocol=protocol or _default_protocol(),
-            backlog=backlog,
-            register_sys_signals=register_sys_signals,
-            asyncio_server_kwargs=asyncio_server_kwargs,
+            "ssl": ssl_context(ssl),
+            "reuse_port": reuse_port,
+            "loop": loop,
+            "protocol": protocol or _default_protocol(),
+            "backlog": backlog,
+            "register_sys_signals": register_sys_signals,
+            "asyncio_server_kwargs": asyncio_server_kwargs,
+        }
+        launch(
+            self,
+            options,
+            settings,
+            workers=workers,
+            auto_reload=auto_reload,
+            reload_dir=reload_dir,
+            target=target,
+            from_main=sys._getframe(1).f_globals.get("__name__") == "__main__",
         )
 
     async def create_server(
@@ -605,6 +622,9 @@ class App(Registrar):
                     raise
                 error_logger.exception("listener of %s failed", event)
 
+
+# Of the arguments of `App.run`: what a worker is, it need not be told.
+_NOT_FOR_WORKERS: Final = ("self", "workers", "sock", "auto_reload", "reload_dir", "target", "loop")
 
 _INTERNAL: Final = "The server encountered an internal error and cannot complete your request."
 
