@@ -338,7 +338,7 @@ class Supervisor:
         if member.state is State.STARTING:
             # Nobody is connected to it, and it may not listen to us yet.
             member.child.terminate()
-        elif member.state is State.READY:
+        if member.state is not State.DRAINING:
             member.tell(word)
         delay = config.DRAIN_DELAY if word == "stop" else 0
         if member.state is not State.DRAINING:

@@ -166,14 +166,18 @@ class Fork:
     def start(self, post: Post) -> Child:
         sys.stdout.flush()
         sys.stderr.flush()
+        # As long as the copy has the supervisor's handlers, a signal to it would be lost.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         pid = os.fork()
         if pid:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
             return _Forked(pid)
         code = 1
         try:
             for number in (signal.SIGINT, signal.SIGHUP):
                 signal.signal(number, signal.SIG_IGN)
             post.leave()
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
             post.supervisor.close()
             post.work(Worker(post.control, post.sockets))
         except SystemExit as error:
