@@ -52,6 +52,14 @@ PROGRAM = textwrap.dedent(
 """A program that serves; what a test adds stands before its end."""
 
 
+OWN_TERMINAL = """
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+"""Makes standard input the terminal that controls the process, then runs a program."""
+
+
 def program(body: str = "") -> str:
     """Make the text of a program, with ``body`` among its definitions."""
     return PROGRAM.replace("#BODY#", textwrap.dedent(body))
@@ -60,10 +68,10 @@ def program(body: str = "") -> str:
 class Server:
     """A process that serves, in a group of its own as a terminal would have it, and the lines that it prints."""
 
-    def __init__(self, command: list[str], **options: Any) -> None:
+    def __init__(self, command: list[str], *, stdin: int = subprocess.DEVNULL, **options: Any) -> None:
         self.process = subprocess.Popen(
             command,
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -146,12 +154,20 @@ def servers(folder: Path) -> Iterator[Start]:
     started: list[Server] = []
 
     def start(
-        text: str | None = None, *arguments: str, environment: dict[str, str] | None = None, name: str = "served.py"
+        text: str | None = None,
+        *arguments: str,
+        environment: dict[str, str] | None = None,
+        name: str = "served.py",
+        terminal: int | None = None,
     ) -> Server:
         if text is not None:
             (folder / name).write_text(text)
         environ = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **(environment or {})}
-        server = Server([sys.executable, name, *arguments], cwd=folder, env=environ)
+        if terminal is None:
+            server = Server([sys.executable, name, *arguments], cwd=folder, env=environ)
+        else:
+            command = [sys.executable, "-c", OWN_TERMINAL, name, *arguments]
+            server = Server(command, stdin=terminal, cwd=folder, env=environ)
         started.append(server)
         return server
 

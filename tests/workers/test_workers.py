@@ -257,6 +257,21 @@ async def until_draining(port: int) -> None:
         in_a_row = in_a_row + 1 if (await get(port, "/ready"))[0] == 503 else 0
 
 
+async def test_server_stops_when_its_terminal_is_closed(start: Start) -> None:
+    master, slave = os.openpty()
+    server = start(program(), workers(2), terminal=slave)
+    os.close(slave)
+    port = server.wait_until_ready()
+    opened = await open_on_every_worker(port, 2)
+    server.send(signal.SIGHUP)
+    await asyncio.to_thread(server.wait_for, "restarted: 2 workers new")
+    assert {await close_code(ws) for ws in opened} == {1012}
+    opened = await open_on_every_worker(port, 2)
+    os.close(master)
+    assert {await close_code(ws) for ws in opened} == {1001}
+    assert await asyncio.to_thread(server.ended) == 0
+
+
 # ---- starts that fail
 
 
