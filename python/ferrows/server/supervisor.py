@@ -100,7 +100,7 @@ class Supervisor:
         self._settings = settings
         self._work = work
         self._secure = secure
-        self._handle_signals = handle_signals and threading.current_thread() is threading.main_thread()
+        self._handle_signals = handle_signals
         self._watcher = watcher
         self._slots = [_Slot(number) for number in range(1, count + 1)]
         # Every process that has not ended, also those that no slot has any more.
@@ -436,7 +436,7 @@ class Supervisor:
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
         """Let signals wake this process up: SIGINT and SIGTERM stop, SIGHUP restarts."""
-        if not self._handle_signals:
+        if not self._handle_signals or threading.current_thread() is not threading.main_thread():
             yield
             return
         actions = {
