@@ -589,7 +589,7 @@ class App(Registrar):
         return await server
 
     def stop(self) -> None:
-        """Stop the app's servers gracefully, as a signal does; from any thread."""
+        """Stop the app's servers gracefully, as a signal does, and all workers of its supervisor; from any thread."""
         for server in list(self.servers):
             server.loop.call_soon_threadsafe(server.stop_app)
 

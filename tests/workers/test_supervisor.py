@@ -309,6 +309,25 @@ def test_worker_that_does_not_end_is_killed(
     assert ("did not end in time and is killed" in caplog.text) == (not forced)
 
 
+def test_worker_that_was_killed_after_a_restart_does_not_count_at_the_end(
+    stage: Any, app: App, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ferrows.server.supervisor._MARGIN", 0.05)
+    app.config.GRACEFUL_SHUTDOWN_TIMEOUT = 0.05
+    played = stage(1)
+    old = played.next("ready loop")
+    until(caplog, "(1 worker, ")
+    restart(played)
+    new = played.next("ready loop")
+    until(caplog, "did not end in time and is killed")
+    assert old.signals == ["kill"]
+    app.config.GRACEFUL_SHUTDOWN_TIMEOUT = 60
+    new.say("stop")
+    assert [old.code, new.heard()] == [-9, "stop"]
+    new.end(0)
+    assert played.ended() == 0
+
+
 def test_first_worker_that_fails_ends_it_all(stage: Any, caplog: pytest.LogCaptureFixture) -> None:
     played = stage(4)
     played.next().end(3)

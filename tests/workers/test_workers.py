@@ -32,7 +32,8 @@ LOOPS = pytest.mark.parametrize("no_uvloop", ["0", "1"], ids=["uvloop", "asyncio
 
 @LOOPS
 async def test_sigterm_ends_every_connection_with_its_code(start: Start, no_uvloop: str) -> None:
-    server = start(program(LISTENERS), workers(2), environment={"FERROWS_NO_UVLOOP": no_uvloop})
+    environment = {"FERROWS_NO_UVLOOP": no_uvloop, "PYTHONWARNINGS": "error"}
+    server = start(program(LISTENERS), workers(2), environment=environment)
     port = server.wait_until_ready()
     opened = await open_on_every_worker(port, 2)
     assert server.pid not in opened.values()
@@ -54,7 +55,7 @@ async def test_sigterm_ends_every_connection_with_its_code(start: Start, no_uvlo
     assert server.output.count(" on http://") == 1
     loop = "asyncio" if no_uvloop == "1" else "uvloop"
     assert f"(2 workers, {loop}, " in server.output
-    assert "Traceback" not in server.output
+    assert "Traceback" not in server.output and "Warning" not in server.output
 
 
 async def test_killed_worker_is_replaced_and_nobody_else_notices(start: Start) -> None:

@@ -131,4 +131,6 @@ def _work(app: App, worker: Worker, options: Mapping[str, Any]) -> NoReturn:
         what = "failed" if worker.ready else "could not start"
         error_logger.error("a worker of %s %s: %r", app.name, what, error, exc_info=True)
         code = 1 if worker.ready else 3
+    finally:
+        worker.close()
     raise SystemExit(code)

@@ -154,6 +154,8 @@ class Supervisor:
             # Only an error of our own leaves any.
             for member in self._members:
                 member.kill()
+                while member.child.poll() is None:
+                    time.sleep(0.01)
 
     def _turn(self, now: float) -> None:
         while self._requests:
@@ -169,7 +171,8 @@ class Supervisor:
             elif now >= member.deadline and not member.killed:
                 if not self._forced and member.state is State.DRAINING:
                     error_logger.error("%s did not end in time and is killed", member)
-                    self._exit_code = self._exit_code or KILLED
+                    # What a restart has left behind is no failure of the end.
+                    self._exit_code = KILLED if self._stopping else self._exit_code
                 member.kill()
             elif member.state is State.STARTING and not member.warned and now >= member.started + _SLOW:
                 member.warned = True

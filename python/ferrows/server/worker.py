@@ -111,6 +111,11 @@ class Worker:
         self.ready = True
         self._send(f"ready {loop_name(server.loop)}\n")
 
+    def close(self) -> None:
+        """Let go of the sockets."""
+        for sock in (self.control, *self.sockets):
+            sock.close()
+
     def _ask_to_stop(self) -> bool:
         return self._send("stop\n")
 
