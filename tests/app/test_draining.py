@@ -201,6 +201,38 @@ async def test_websocket_that_opens_while_the_server_stops_is_told_too(app: App)
     await asyncio.wait_for(closing, 4)
 
 
+@on_both_loops
+async def test_request_of_a_connection_that_was_just_made_is_answered(app: App) -> None:
+    app.add_route(lambda request: text("hello"), "/")
+    server = await app.create_server(port=0)
+    new, silent = await connect(server), await connect(server)
+    while len(server.connections) < 2:
+        await asyncio.sleep(0)
+    began = time.monotonic()
+    closing = server.close()
+    await asyncio.sleep(0.05)
+    answer = await new.ask("/")
+    assert (answer.status, answer.headers["connection"]) == (200, "close")
+    await new.close()
+    # Who has nothing to ask does not hold the end up for long.
+    assert await silent.reader.read() == b""
+    await asyncio.wait_for(closing, 4)
+    assert time.monotonic() - began < 2
+    await silent.close()
+
+
+@on_both_loops
+async def test_connection_that_has_been_silent_is_closed_at_once(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ferrows.server.protocols.http_protocol.NEW_GRACE", 0.0)
+    server = await app.create_server(port=0)
+    silent = await connect(server)
+    began = time.monotonic()
+    await asyncio.wait_for(server.close(), 4)
+    assert time.monotonic() - began < 0.4
+    assert await silent.reader.read() == b""
+    await silent.close()
+
+
 # ---- the hard deadline
 
 
