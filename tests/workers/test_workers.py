@@ -136,6 +136,28 @@ async def test_sighup_replaces_every_worker_without_a_refused_connection(start: 
     assert await asyncio.to_thread(server.stop) == 0
 
 
+async def test_no_request_is_lost_while_workers_are_replaced(start: Start) -> None:
+    server = start(program(), workers(2))
+    port = server.wait_until_ready()
+    done = asyncio.Event()
+
+    async def ask() -> int:
+        count = 0
+        while not done.is_set():
+            assert (await get(port, "/pid"))[0] == 200
+            count += 1
+        return count
+
+    clients = [asyncio.create_task(ask()) for _ in range(8)]
+    for restart in (1, 2):
+        server.send(signal.SIGHUP)
+        await asyncio.to_thread(server.wait_for, "restarted: 2 workers new", restart)
+    await asyncio.sleep(0.2)
+    done.set()
+    assert min(await asyncio.gather(*clients)) > 0
+    assert await asyncio.to_thread(server.stop) == 0
+
+
 async def test_workers_drain_when_their_supervisor_is_gone(start: Start) -> None:
     server = start(program(), workers(2))
     port = server.wait_until_ready()
