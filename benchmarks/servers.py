@@ -74,6 +74,8 @@ def python() -> str:
     return str(found) if found.exists() else sys.executable
 
 
+LEVEL_2: Final = ("--level", "2", "--mem-level", "5")
+
 SERVERS: Final = (
     Server(
         "ferrows",
@@ -103,6 +105,22 @@ SERVERS: Final = (
         Kind.OURS,
         arguments=("--takeover",),
         deflate="keeps the context from message to message, where the client does not ask otherwise",
+        deflate_only=True,
+    ),
+    Server(
+        "ferrows, level 2",
+        "ferrows_coroutine",
+        Kind.OURS,
+        arguments=LEVEL_2,
+        deflate="level 2, memory level 5: about the size of aiohttp's messages, whose level cannot be set",
+        deflate_only=True,
+    ),
+    Server(
+        "ferrows, takeover, level 2",
+        "ferrows_coroutine",
+        Kind.OURS,
+        arguments=("--takeover", *LEVEL_2),
+        deflate="the same, and keeps the context",
         deflate_only=True,
     ),
     Server(

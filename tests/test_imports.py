@@ -16,14 +16,14 @@ PACKAGE = Path(__file__).parents[1] / "python" / "ferrows"
 # From the top down. A module imports from its own layer and from those below it. A name stands for a module and for
 # what is in it, and the longest that fits decides.
 LAYERS = [
-    ["", "__main__"],
-    ["app", "blueprints", "registration", "tasks"],
-    ["server"],
-    ["server.protocols", "server.body", "server.keepalive", "server.writer"],
+    ["", "__main__", "cli"],
+    ["app", "blueprints", "registration", "tasks", "testing"],
+    ["server", "client"],
+    ["server.protocols", "server.websockets", "server.body", "server.keepalive", "server.scope", "server.writer"],
     ["routing", "handshake", "websocket", "upgrade", "errorpages", "signals", "static"],
-    ["request", "response", "extensions", "_codec", "config"],
+    ["request", "response", "extensions", "_codec", "config", "forwarding"],
     ["_core", "_pycore"],
-    ["exceptions", "cookies", "deadlines", "events", "forms", "headers", "log"],
+    ["exceptions", "cookies", "deadlines", "events", "forms", "headers", "log", "networks"],
 ]
 DEPTH = {name: depth for depth, names in enumerate(LAYERS) for name in names}
 

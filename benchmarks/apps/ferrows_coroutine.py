@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from benchmarks.apps.options import BACKLOG, GREETING, HOST, LEVEL, MAX_SIZE, MEM_LEVEL, Options, parse
+from benchmarks.apps.options import BACKLOG, GREETING, HOST, MAX_SIZE, Options, parse
 from ferrows import App, HTTPResponse, Request, Websocket, text
 
 connected: set[Websocket] = set()
@@ -32,8 +32,8 @@ async def broadcast(request: Request, ws: Websocket) -> None:
 def compression(options: Options) -> dict[str, object]:
     fresh = not options.takeover
     return {
-        "level": LEVEL,
-        "mem_level": MEM_LEVEL,
+        "level": options.level,
+        "mem_level": options.mem_level,
         "server_no_context_takeover": fresh,
         "client_no_context_takeover": fresh,
     }

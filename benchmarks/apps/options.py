@@ -32,6 +32,8 @@ class Options:
     deflate: bool
     uvloop: bool
     takeover: bool
+    level: int
+    mem_level: int
 
     def run(self, main: Coroutine[Any, Any, None]) -> None:
         """Run ``main`` on the chosen event loop."""
@@ -50,5 +52,14 @@ def parse() -> Options:
     parser.add_argument("--deflate", action="store_true", help="agree to permessage-deflate")
     parser.add_argument("--loop", choices=("uvloop", "asyncio"), default="uvloop")
     parser.add_argument("--takeover", action="store_true", help="keep the compression context where that is a choice")
+    parser.add_argument("--level", type=int, default=LEVEL, help="of compression, where that is a choice")
+    parser.add_argument("--mem-level", type=int, default=MEM_LEVEL, help="of compression, where that is a choice")
     arguments = parser.parse_args()
-    return Options(arguments.port, arguments.deflate, arguments.loop == "uvloop", arguments.takeover)
+    return Options(
+        arguments.port,
+        arguments.deflate,
+        arguments.loop == "uvloop",
+        arguments.takeover,
+        arguments.level,
+        arguments.mem_level,
+    )

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import inspect
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
+from functools import cached_property
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar, Final
@@ -30,22 +32,26 @@ from .registration import (
 )
 from .response import HTTPResponse
 from .routing import Route, Router
+from .server.asgi_application import serve_scope
 from .server.async_server import AsyncioServer
 from .server.events import call_listener
 from .server.launch import launch
+from .server.lifespan import lifespan
 from .server.readiness import add_readiness, is_readiness
 from .server.runners import serve
+from .server.socket import ALL_INTERFACES
 from .server.tls import TLS, ssl_context
 from .signals import Signal, SignalRouter
 from .static import StaticFiles
 from .tasks import Tasks, Work
-from .upgrade import Upgrade, called, refusable
+from .upgrade import Upgrade, called, is_awaitable, refusable
 
 if TYPE_CHECKING:
     import socket
 
     from .request import Request
     from .server.target import Target
+    from .testing import AsyncTestClient, TestClient
 
 __all__ = ["App"]
 
@@ -400,6 +406,23 @@ class App(Registrar):
         self._tasks.start()
 
     # ----------------------------------------------------------------------------------------------------------------
+    # Tests
+
+    @cached_property
+    def test_client(self) -> TestClient:
+        """A client of this app for tests, always the same one; see :class:`ferrows.testing.TestClient`."""
+        from .testing.sync import TestClient
+
+        return TestClient(self)
+
+    @property
+    def async_test_client(self) -> AsyncTestClient:
+        """A new client of this app for tests that are coroutines; see :class:`ferrows.testing.AsyncTestClient`."""
+        from .testing.client import AsyncTestClient
+
+        return AsyncTestClient(self)
+
+    # ----------------------------------------------------------------------------------------------------------------
     # Requests
 
     async def handle_request(self, request: Request) -> HTTPResponse | Upgrade | None:
@@ -430,7 +453,8 @@ class App(Registrar):
                     raise unrouted
                 if route.websocket:
                     return Upgrade(request, values)
-                response = await called(route.handler, request, **values)
+                result = route.handler(request, **values)
+                response = await result if is_awaitable(result) else result
                 if not isinstance(response, HTTPResponse):
                     if response is None and request.responded:
                         return None
@@ -508,7 +532,7 @@ class App(Registrar):
         motd: bool | None = None,
         asyncio_server_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
-        """Serve until SIGINT or SIGTERM, on 127.0.0.1:8000 unless told otherwise.
+        """Serve until SIGINT or SIGTERM, on 127.0.0.1:8000 unless told otherwise; the host ``*`` is every interface.
 
         A signal stops gracefully: no new connections, WebSockets closed with 1001, requests finished, all within
         ``GRACEFUL_SHUTDOWN_TIMEOUT``; a second one stops at once. Returns then, so that the program exits with 0. A
@@ -520,10 +544,10 @@ class App(Registrar):
         worker this does not return but ends the process. SystemExit with 3 where no worker could start, with 1 where
         one had to be killed at the end.
 
-        ``ssl``: a context, a mapping of ``cert``, ``key`` and ``password``, a pair of paths, or a directory with
-        ``fullchain.pem`` and ``privkey.pem``. ``protocol`` makes what speaks on a connection (``WebSocketProtocol``).
-        OSError where the address cannot be bound; ValueError for configuration that is wrong and for a port that is
-        none.
+        ``ssl``: a context, a mapping of ``cert``, ``key`` and perhaps ``password``, ``ca`` and ``client``, a pair of
+        paths, or a directory with ``fullchain.pem`` and ``privkey.pem``. ``protocol`` makes what speaks on a connection
+        (``WebSocketProtocol``). OSError where the address cannot be bound; ValueError for configuration that is wrong
+        and for a port that is none.
         """
         settings = {name: value for name, value in locals().items() if name not in _NOT_FOR_WORKERS}
         self._take_run_settings(debug, access_log)
@@ -551,6 +575,27 @@ class App(Registrar):
             target=target,
             from_main=sys._getframe(1).f_globals.get("__name__") == "__main__",
         )
+
+    async def __call__(
+        self,
+        scope: Mapping[str, Any],
+        receive: Callable[[], Awaitable[Mapping[str, Any]]],
+        send: Callable[[Any], Awaitable[None]],
+    ) -> None:
+        """Be an ASGI application, under another server in place of :meth:`run`."""
+        await serve_scope(self, scope, receive, send)
+
+    def lifespan(self) -> AbstractAsyncContextManager[None]:
+        """Start the app when the context is entered and stop it when it is left.
+
+        For an app that is mounted in another ASGI application, which keeps the server's lifespan events to itself.
+        """
+        return lifespan(self)
+
+    @property
+    def awaits_start(self) -> bool:
+        """Whether there are listeners or tasks that only a start runs."""
+        return self._tasks.pending or any(self._listeners.values())
 
     async def create_server(
         self,
@@ -685,4 +730,7 @@ def _address(host: str | None, port: int | None, sock: socket.socket | None, uni
         raise ValueError("sock, unix, and host with port exclude each other")
     if sock is not None or unix is not None:
         return {"host": None, "port": None, "sock": sock, "unix": None if unix is None else str(unix)}
-    return {"host": host or "127.0.0.1", "port": 8000 if port is None else port}
+    return {
+        "host": None if host == ALL_INTERFACES else host or "127.0.0.1",
+        "port": 8000 if port is None else port,
+    }

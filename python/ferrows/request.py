@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl
 from .cookies import parse_cookies
 from .exceptions import BadRequest
 from .forms import File, decode_text, parse_form
+from .forwarding import forwarded
 from .headers import Headers, MultiDict, parse_list, parse_parameters
 
 if TYPE_CHECKING:
@@ -186,14 +187,27 @@ class Request:
 
     @property
     def remote_addr(self) -> str:
-        """The client's address: the peer's, since no proxy's word is taken for it."""
-        return self.ip
+        """The client's address as far as trusted proxies tell it (see :attr:`forwarded`), else the peer's."""
+        return self.forwarded.get("for") or self.ip
+
+    @property
+    def forwarded(self) -> dict[str, str]:
+        """What trusted proxies tell of the client: ``for`` (its address), ``proto`` (http or https) and ``host``.
+
+        Empty unless the peer is in ``FORWARDED_ALLOW_IPS``; what is malformed is left out.
+        """
+        if self.app is None or not self.app.config.FORWARDED_ALLOW_IPS:
+            return {}
+        told: dict[str, str] = self._once(
+            "forwarded", lambda: forwarded(self.app.config, self.ip, lambda name: self.header_lines(name)[0])
+        )
+        return told
 
     @property
     def scheme(self) -> str:
-        """``http`` or ``ws``, with an ``s`` on TLS."""
-        info = self.conn_info
-        secure = info is not None and info.ssl
+        """``http`` or ``ws``, with an ``s`` on TLS: the client's, where a trusted proxy tells of it, else ours."""
+        told, info = self.forwarded.get("proto"), self.conn_info
+        secure = told == "https" if told else info is not None and info.ssl
         upgrades = [protocol.lower() for protocol in parse_list(self.headers.combined("upgrade"))]
         scheme = "ws" if "websocket" in upgrades and self.version != "1.0" else "http"
         return scheme + "s" if secure else scheme

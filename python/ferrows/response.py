@@ -95,10 +95,11 @@ class HTTPResponse:
 
     def fields(self) -> list[tuple[str, str]]:
         """Return the header fields, cookies included, without those that the server writes."""
-        fields = list(self.headers.multi_items())
-        if self._cookies is not None:
-            fields += [("Set-Cookie", str(cookie)) for cookie in self._cookies]
-        return fields
+        return [*self.headers.multi_items(), *(("Set-Cookie", str(cookie)) for cookie in self.cookies_to_set())]
+
+    def cookies_to_set(self) -> Iterable[Cookie]:
+        """Return what each ``Set-Cookie`` field is to hold."""
+        return self._cookies or ()
 
     async def send(self, data: str | bytes | None = None, end_stream: bool | None = None) -> None:
         """Send a piece of a streamed response and wait while the client does not read.

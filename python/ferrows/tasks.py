@@ -30,6 +30,11 @@ class Tasks:
     def __iter__(self) -> Iterator[asyncio.Task[Any]]:
         return iter(list(self._running))
 
+    @property
+    def pending(self) -> bool:
+        """Whether some wait for :meth:`start`."""
+        return bool(self._pending)
+
     def add(self, work: Work, name: str | None) -> asyncio.Task[Any] | None:
         """Start work on the running loop, or keep it for :meth:`start` where none runs (None)."""
         if name is not None and (name in self._named or any(name == other for _, other in self._pending)):

@@ -7,6 +7,7 @@ import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final
 
 from .errorpages import invalid_response
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from .app import App
     from .request import Request
 
-__all__ = ["Upgrade", "called", "refusable"]
+__all__ = ["Upgrade", "called", "is_awaitable", "refusable"]
 
 Handler = Callable[..., Any]
 
@@ -58,7 +59,7 @@ class Upgrade:
                 await self._open()
                 # No coroutine of ours in between: this one and the handler's last as long as the connection.
                 result = self.request.route.handler(self.request, self.ws, **self.values)
-                if inspect.isawaitable(result):
+                if is_awaitable(result):
                     await result
         except asyncio.CancelledError:
             if task.cancelling():
@@ -197,7 +198,7 @@ class Upgrade:
             error_logger.exception("%s could not be closed", self._described())
 
     def _described(self) -> str:
-        return f"websocket {self.request.path} from {self.request.ip or 'a local peer'}"
+        return f"websocket {self.request.path} from {self.request.remote_addr or 'a local peer'}"
 
 
 _upgrade: ContextVar[Upgrade] = ContextVar("ferrows_upgrade")
@@ -247,7 +248,13 @@ def refusable(handler: Handler, decorators: Iterable[Callable[[Handler], Handler
 async def called(function: Handler, *args: Any, **kwargs: Any) -> Any:
     """Call a function or a coroutine function."""
     result = function(*args, **kwargs)
-    return await result if inspect.isawaitable(result) else result
+    return await result if is_awaitable(result) else result
+
+
+def is_awaitable(result: Any) -> bool:
+    """Whether what a handler returned has to be awaited; asked of nearly nothing but coroutines and responses."""
+    kind = type(result)
+    return kind is CoroutineType or (kind is not HTTPResponse and inspect.isawaitable(result))
 
 
 @functools.lru_cache(maxsize=64)

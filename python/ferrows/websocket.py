@@ -8,7 +8,7 @@ import json
 import logging
 import os
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Coroutine, Generator, Iterable, Sequence
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -19,18 +19,21 @@ from .exceptions import ConnectionClosedError, ConnectionClosedOK, ServerError, 
 if TYPE_CHECKING:
     from .extensions import DeflateParameters
 
-__all__ = ["Data", "State", "Websocket"]
+__all__ = ["CLEAN", "Data", "State", "Websocket", "check_close", "check_fragment", "each", "encoded"]
 
 Data: TypeAlias = str | bytes
 """A message as it is received: text or binary."""
 
 _BytesLike: TypeAlias = bytes | bytearray | memoryview
 
-_CLEAN: Final = frozenset({1000, 1001, 1005})
+CLEAN: Final = frozenset({1000, 1001, 1005})
 """Close codes after which iteration ends quietly: done, going away, no code given (RFC 6455 §7.4.1)."""
 
 _REASON_LIMIT: Final = 123
 """Bytes of a close reason: a control frame's 125 less the code's two (§5.5)."""
+
+SENDS_A_TURN: Final = 256
+"""Messages, or fragments of one, after which a send suspends for one turn of the loop; the codec has the same."""
 
 logger = logging.getLogger("ferrows.websocket")
 
@@ -174,10 +177,10 @@ class Websocket(MessageStream):
         if self.close_received is None and self.close_sent is not None and self.transport is not None:
             # Closing, and the peer has not answered yet: what counts is what we said.
             code, reason = self.close_sent
-        return ConnectionClosedOK(code, reason) if code in _CLEAN else ConnectionClosedError(code, reason)
+        return ConnectionClosedOK(code, reason) if code in CLEAN else ConnectionClosedError(code, reason)
 
     def _iteration_end(self) -> BaseException:
-        if self.close_received is not None and self._end()[0] in _CLEAN:
+        if self.close_received is not None and self._end()[0] in CLEAN:
             return StopAsyncIteration()
         error = self._closed_error()
         return StopAsyncIteration() if isinstance(error, ConnectionClosedOK) else error
@@ -234,17 +237,19 @@ class Websocket(MessageStream):
 
     async def _send_slowly(self, data: Any, encoding: str | None, *, compress: bool | None = None) -> None:
         """Send what the codec does not send at once: other types, other encodings, or with something in the way."""
-        data = _encoded(data, encoding)
+        data = encoded(data, encoding)
         if isinstance(data, (str, bytes, bytearray, memoryview)):
             await self._wait_for_turn()
             try:
                 self.send_data(data, True, compress)
             finally:
                 self._wake_next_sender()
+            if not self.messages_sent % SENDS_A_TURN:
+                await asyncio.sleep(0)
         elif isinstance(data, AsyncIterable):
             await self._send_fragments(data, compress)
         elif isinstance(data, Iterable):
-            await self._send_fragments(_each(data), compress)
+            await self._send_fragments(each(data), compress)
         else:
             raise TypeError(f"cannot send {type(data).__name__}, permitted: str, bytes-like, or an iterable of these")
 
@@ -255,15 +260,20 @@ class Websocket(MessageStream):
         except StopAsyncIteration:
             return
         text = isinstance(fragment, str)
-        _check_fragment(fragment, text)
+        check_fragment(fragment, text)
         await self._wait_for_turn()
         self._fragmenting = self.send_queued = True
         try:
             self.send_data(fragment, False, compress)
+            count = 0
             async for fragment in iterator:
-                _check_fragment(fragment, text)
+                check_fragment(fragment, text)
                 await self._wait_until_writable()
                 self.send_data(fragment, False, compress)
+                count += 1
+                if not count % SENDS_A_TURN:
+                    await asyncio.sleep(0)
+                    self._require_sendable()
             # Only now is it known that the fragment before was the last one; to hold it back would delay a live stream.
             self.send_data("" if text else b"", True, compress)
         except BaseException:
@@ -274,6 +284,10 @@ class Websocket(MessageStream):
         finally:
             self._fragmenting = False
             self._wake_next_sender()
+
+    def _give_way(self) -> Coroutine[Any, Any, None]:
+        """Return what a plain send is that is done, but that lets the loop turn before it returns."""
+        return _Yielding()
 
     async def _wait_for_turn(self) -> None:
         """Wait while the peer does not read, while a fragmented message is under way, and behind those who wait.
@@ -442,7 +456,7 @@ class Websocket(MessageStream):
 
     def end_connection(self, code: int = 1000, reason: str = "") -> None:
         """Begin the closing handshake without waiting for its end; see :meth:`close`."""
-        _check_close(code, reason)
+        check_close(code, reason)
         if self.transport is None or self.close_sent is not None or self.state == CLOSED or self.failure is not None:
             return
         if self.close_received is None:
@@ -512,8 +526,11 @@ class Websocket(MessageStream):
         self._wake_all_senders()
         self.abort_pings()
         transport = self.transport
-        if transport is None or transport.is_closing():
-            return
+        if transport is not None and not transport.is_closing():
+            self._end_tcp(transport)
+
+    def _end_tcp(self, transport: asyncio.Transport) -> None:
+        """End our direction: the closing handshake is over, or failed."""
         # The server ends TCP first (§7.1.1): it sends its FIN and reads on until the peer's, because to close with
         # unread bytes would reset the connection, and a reset can destroy the Close that is still on its way.
         try:
@@ -544,7 +561,31 @@ class Websocket(MessageStream):
         logger.critical("the extension panicked, this connection ends with 1011: %s", message)
 
 
-def _encoded(data: Any, encoding: str | None) -> Any:
+class _Yielding(Coroutine[Any, Any, None]):
+    """A coroutine that suspends once. Not a function's: a send that nobody awaits is no mistake."""
+
+    __slots__ = ("_suspended",)
+
+    def __init__(self) -> None:
+        self._suspended = False
+
+    def __await__(self) -> Generator[Any, None, None]:
+        return (yield)
+
+    def send(self, value: Any, /) -> Any:
+        if self._suspended:
+            raise StopIteration
+        self._suspended = True
+
+    def throw(self, typ: Any, val: Any = None, tb: Any = None, /) -> Any:
+        raise typ if val is None else val
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+
+def encoded(data: Any, encoding: str | None) -> Any:
+    """Return what ``send`` is to send: JSON as text, text as bytes and the reverse where ``encoding`` asks for it."""
     match encoding:
         case "json":
             return json.dumps(data, ensure_ascii=False, separators=(",", ":"))
@@ -559,18 +600,21 @@ def _encoded(data: Any, encoding: str | None) -> Any:
     raise ValueError(f'encoding {encoding!r}, permitted: "text", "bytes", "json"')
 
 
-async def _each(fragments: Iterable[Any]) -> AsyncIterator[Any]:
+async def each(fragments: Iterable[Any]) -> AsyncIterator[Any]:
+    """Make an asynchronous iterator of an iterable."""
     for fragment in fragments:
         yield fragment
 
 
-def _check_fragment(fragment: Any, text: bool) -> None:
+def check_fragment(fragment: Any, text: bool) -> None:
+    """TypeError for a fragment that does not go with the first, which was ``text`` or not."""
     if not isinstance(fragment, str if text else (bytes, bytearray, memoryview)):
         permitted = "str" if text else "str or bytes-like, the same for all"
         raise TypeError(f"cannot send {type(fragment).__name__} as a fragment, permitted: {permitted}")
 
 
-def _check_close(code: int, reason: str) -> None:
+def check_close(code: int, reason: str) -> None:
+    """ValueError for a code that may not be sent (RFC 6455 §7.4) or a reason that does not fit into a Close."""
     if not (1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999):
         raise ValueError(f"close code {code} may not be sent, permitted: 1000-1003, 1007-1014, 3000-4999")
     if reason and len(reason.encode("utf-8")) > _REASON_LIMIT:

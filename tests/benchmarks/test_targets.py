@@ -68,16 +68,23 @@ def test_what_was_not_measured_says_so(made_up: MadeUpRun) -> None:
     assert (sanic.verdict, sanic.against) == ("not measured", "Sanic (not measured)")
 
 
-def test_compressed_size_decides_which_peers_are_comparable(made_up: MadeUpRun) -> None:
+def test_compressed_size_decides_which_of_ours_is_held_against_a_peer(made_up: MadeUpRun) -> None:
     made_up.add(DEFLATE_ONE.name, "ferrows", 10.0, bytes_in=600_000)
-    made_up.add(DEFLATE_ONE.name, "aiohttp", 20.0, bytes_in=700_000)  # larger than ours
-    made_up.add(DEFLATE_ONE.name, "websockets", 16.0, bytes_in=575_000)  # ours is 4.3 % larger
+    made_up.add(DEFLATE_ONE.name, "ferrows, level 2", 8.0, bytes_in=640_000)
+    made_up.add(DEFLATE_ONE.name, "aiohttp", 20.0, bytes_in=700_000)  # larger than both of ours
+    made_up.add(DEFLATE_ONE.name, "websockets", 16.0, bytes_in=575_000)  # ours are 4.3 % and 11 % larger
     made_up.add(DEFLATE_ONE.name, "tornado", 5.0, bytes_in=300_000)  # keeps its context
     run = Run(made_up.document)
-    assert comparable(run, DEFLATE_ONE.name) == ["aiohttp", "websockets"]
+    assert comparable(run, DEFLATE_ONE.name) == {"aiohttp": "ferrows, level 2", "websockets": "ferrows"}
     outcome = row(made_up, DEFLATE_ONE.title, "the best peer")
-    assert outcome.against.endswith(": websockets")
+    assert outcome.against.startswith("the best peer: websockets;") and outcome.against.endswith(": ferrows")
     assert outcome.verdict == "reached; 1.56 times what it reaches for"
+
+
+def test_compressed_without_a_comparable_peer_is_not_measured(made_up: MadeUpRun) -> None:
+    made_up.add(DEFLATE_ONE.name, "ferrows", 10.0, bytes_in=600_000)
+    made_up.add(DEFLATE_ONE.name, "tornado", 5.0, bytes_in=300_000)
+    assert row(made_up, DEFLATE_ONE.title, "the best peer").verdict == "not measured"
 
 
 @pytest.mark.parametrize(

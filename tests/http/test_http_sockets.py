@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -174,6 +175,34 @@ def test_large_response_to_a_slow_reader_waits(on_loop: Runner) -> None:
             assert len(reply.body) == 200 * 100_000
             writer.close()
             await writer.wait_closed()
+
+    on_loop(main())
+
+
+def test_stream_that_never_waits_learns_that_its_client_reset_the_connection(on_loop: Runner) -> None:
+    ends: list[str] = []
+    clients: list[socket.socket] = []
+
+    async def handler(request: Request) -> None:
+        response = await request.respond()
+        await response.send(b"x")
+        # All of it in one turn of the loop, so that nothing has told the server yet.
+        clients[0].setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        clients[0].close()
+        try:
+            for _ in range(1000):
+                await response.send(b"x")
+            ends.append("sent all")
+        except BaseException as error:
+            ends.append(type(error).__name__)
+            raise
+
+    async def main() -> None:
+        async with serving(App(handler)) as (port, connections):
+            clients.append(socket.create_connection(("127.0.0.1", port)))
+            clients[0].sendall(GET)
+            await until(lambda: ends != [] and not connections)
+        assert ends in (["CancelledError"], ["RequestCancelled"])
 
     on_loop(main())
 

@@ -587,3 +587,71 @@ async def test_a_lost_transport_may_look_at_its_connection_when_it_is_finalized(
     assert seen == [True]
     with pytest.raises(ConnectionClosedError):
         await ws.send("\ud800")
+
+
+@pytest.mark.parametrize("kind", ["plain", "fed", "json", "fragments"])
+async def test_handler_that_only_sends_lets_others_run(kind: str) -> None:
+    """A transport whose peer is gone takes everything, and only a turn of the loop can tell that it is gone."""
+    peer = Peer()
+    others = 0
+
+    def other() -> None:
+        nonlocal others
+        others += 1
+        if not task.done():
+            asyncio.get_running_loop().call_soon(other)
+
+    async def flood(ws: Websocket) -> None:
+        if kind == "fed":
+            await ws.recv()
+        if kind == "fragments":
+            await ws.send("x" for _ in range(2_000))
+        else:
+            for _ in range(2_000):
+                await ws.send({} if kind == "json" else "x", "json" if kind == "json" else None)  # type: ignore[arg-type]
+
+    task = asyncio.ensure_future(flood(peer.ws))
+    asyncio.get_running_loop().call_soon(other)
+    if kind == "fed":
+        await turns(2)
+        await peer.feed(text("go"))
+    await task
+    assert others >= 5
+    assert len([sent for sent in peer.sent if sent[1] in (b"x", b"{}")]) >= 2_000
+
+
+async def test_sends_that_are_answers_never_give_way() -> None:
+    peer = Peer()
+
+    async def handler(ws: Websocket) -> None:
+        async for message in ws:
+            sending = ws.send(message)
+            with pytest.raises(StopIteration):
+                sending.send(None)
+
+    task = await peer.handle(handler)
+    for _ in range(600):
+        await peer.feed(text("x"))
+    assert len(peer.sent) == 600
+    await peer.lose()
+    with pytest.raises(ConnectionClosedError):
+        await task
+
+
+async def test_giving_way_is_a_coroutine() -> None:
+    peer = Peer()
+    for _ in range(255):
+        await peer.ws.send("x")
+    sending = peer.ws.send("x")
+    assert asyncio.iscoroutine(sending)
+    sending.close()
+    for _ in range(256):
+        await asyncio.create_task(peer.ws.send("x"))
+    for _ in range(256):
+        unawaited = peer.ws.send("x")  # no warning
+    del unawaited
+    giving_way = peer.ws._give_way()
+    assert giving_way.send(None) is None
+    with pytest.raises(ZeroDivisionError):
+        giving_way.throw(ZeroDivisionError())
+    assert len(peer.sent) == 256 * 3

@@ -32,6 +32,13 @@ TURN_MESSAGES: Final = 256
 CORK_LIMIT: Final = 64 * 1024
 """Corked output beyond this many bytes leaves at once, so that the transport's limits are felt."""
 
+SENDS_A_TURN: Final = 256
+"""Messages that a handler may send in a row before a send suspends for one turn of the loop.
+
+A transport that has lost its peer takes whatever is written and never says stop before the loop turns. So a handler
+that does nothing but send must let it turn now and then, or nobody else would ever run again.
+"""
+
 _SENT: Final = Sent()
 
 
@@ -62,6 +69,7 @@ class MessageStream:
         "_queue",
         "_queued_bytes",
         "_reported",
+        "_sends_left",
         "_stalled",
         "_turn",
         "_turn_left",
@@ -95,6 +103,7 @@ class MessageStream:
     _pongs: list[bytes]
     _turn: _Turn
     _turn_left: int
+    _sends_left: int
     _turn_scheduled: bool
     _batched: bool  # in the batch of another connection's turn, which will flush
     _fragments_asked: bool  # the core hands the next message over in fragments, the last of them not taken yet
@@ -140,6 +149,7 @@ class MessageStream:
         self._pongs = []
         self._turn = _Turn.IDLE
         self._turn_left = 0
+        self._sends_left = SENDS_A_TURN
         self._turn_scheduled = False
         self._batched = False
         self._fragments_asked = False
@@ -212,7 +222,8 @@ class MessageStream:
     ) -> Coroutine[Any, Any, None]:
         if encoding is None and compress is None and self._send_now(data):
             self._leave_or_wait()
-            return _SENT
+            self._sends_left = self._sends_left - 1 if self._sends_left else SENDS_A_TURN
+            return _SENT if self._sends_left else self._give_way()
         return self._send_slowly(data, encoding, compress=compress)
 
     # ---- for the Python half
@@ -296,6 +307,9 @@ class MessageStream:
     def _send_slowly(
         self, data: Any, encoding: str | None, *, compress: bool | None = None
     ) -> Coroutine[Any, Any, None]:
+        raise NotImplementedError
+
+    def _give_way(self) -> Coroutine[Any, Any, None]:
         raise NotImplementedError
 
     def _pong_received(self, payload: bytes) -> None:
@@ -419,6 +433,7 @@ class MessageStream:
             return
         self._turn = _Turn.RUNNING
         self._turn_left = TURN_MESSAGES
+        self._sends_left = SENDS_A_TURN
         owner = batch.open_batch()
         try:
             self._wake_while_due()
@@ -490,6 +505,7 @@ class MessageStream:
     def leave_batch(self) -> None:
         """Let what was written leave; the batch ends that this stream is in."""
         self._batched = False
+        self._sends_left = SENDS_A_TURN
         if self._turn is _Turn.IDLE:
             self._settle()
         else:

@@ -30,7 +30,8 @@ def log_banner(
         "%s: ferrows %s on %s (%s%s, %s)%s, Ctrl-C stops",
         app.name,
         installed_version("ferrows"),
-        " ".join(_address(sock, unix, secure=secure) for sock in sockets),
+        # All interfaces are two sockets, and one address.
+        " ".join(dict.fromkeys(_address(sock, unix, secure=secure) for sock in sockets)),
         "" if workers is None else f"{workers} worker{'s' if workers > 1 else ''}, ",
         loop,
         CODEC,

@@ -17,13 +17,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..exceptions import ServerError
 from ..log import error_logger, logger
+from .accepting import BatchAccepting
 from .async_server import AsyncioServer
 from .banner import log_banner
 from .goodbye import get_goodbye
 from .joined import JoinedServers
 from .loop import loop_name, new_event_loop
 from .protocols.http_protocol import HttpProtocol
-from .socket import bind_unix_socket, check_port
+from .proxy_protocol import behind_proxies
+from .socket import bind_unix_socket, check_port, shared_port
 
 if TYPE_CHECKING:
     from ..app import App
@@ -88,9 +90,9 @@ def serve(
         unix=unix,
         **_websocket_arguments(app, protocol),
     )
-    listen = _Listener(
-        make_protocol, host, port, sock, unix, ssl, reuse_port, backlog, dict(asyncio_server_kwargs or {})
-    )
+    options = dict(asyncio_server_kwargs or {})
+    make_first, listen_ssl = behind_proxies(make_protocol, app.config, connections, ssl, options)
+    listen = _Listener(make_first, host, port, sock, unix, listen_ssl, reuse_port, backlog, options)
     if run_async:
         loop = asyncio.get_running_loop() if loop is None else loop
         return AsyncioServer(app, loop, listen.on(loop), connections, unix=unix, signal=signal)
@@ -144,7 +146,7 @@ def _websocket_arguments(app: App, protocol: Any) -> dict[str, Any]:
 class _Listener:
     """Where to listen and what speaks there."""
 
-    make_protocol: Callable[..., asyncio.Protocol]
+    make_protocol: Callable[..., asyncio.BaseProtocol]
     host: str | None
     port: int | None
     sock: socket.socket | Sequence[socket.socket] | None
@@ -156,34 +158,47 @@ class _Listener:
 
     async def on(self, loop: asyncio.AbstractEventLoop, *, start_serving: bool = True) -> Any:
         make_protocol = functools.partial(self.make_protocol, loop=loop)
-        options: dict[str, Any] = {"ssl": self.ssl, "backlog": self.backlog, "start_serving": start_serving}
-        options.update(self.options)
+        options: dict[str, Any] = {"ssl": self.ssl, "backlog": self.backlog, **self.options}
+        if loop_name(loop) != "uvloop":
+            # asyncio's own loop accepts up to `backlog` connections in a turn.
+            return await self._begin(loop, make_protocol, {"start_serving": start_serving, **options})
+
+        def listen(make_protocol: Callable[[], asyncio.BaseProtocol], sock: socket.socket) -> Any:
+            return _listen_on(loop, make_protocol, sock, {**options, "start_serving": True})
+
+        accepting = BatchAccepting(loop, make_protocol, listen)
+        first = self._begin(loop, accepting.make_protocol, {"start_serving": start_serving, **options})
+        return await accepting.begin(first)
+
+    async def _begin(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        make_protocol: Callable[[], asyncio.BaseProtocol],
+        options: dict[str, Any],
+    ) -> Any:
         if self.sock is None and self.unix:
             self.sock = bind_unix_socket(self.unix, backlog=self.backlog)
-        if self.sock is None:
-            return await loop.create_server(
-                make_protocol, self.host, self.port, reuse_port=self.reuse_port or None, **options
-            )
         if isinstance(self.sock, socket.socket):
-            return await _server_on(loop, make_protocol, self.sock, options)
-        options = _shared(self.sock, options)
-        return JoinedServers([await _server_on(loop, make_protocol, sock, options) for sock in self.sock])
+            return await _listen_on(loop, make_protocol, self.sock, options)
+        if self.sock is not None:
+            return JoinedServers([await _listen_on(loop, make_protocol, sock, options) for sock in self.sock])
+        port = self.port or shared_port(self.host)
+        return await loop.create_server(make_protocol, self.host, port, reuse_port=self.reuse_port or None, **options)
 
 
-async def _server_on(
-    loop: asyncio.AbstractEventLoop, make_protocol: Callable[[], asyncio.Protocol], sock: socket.socket, options: Any
-) -> asyncio.AbstractServer:
-    if sock.family == getattr(socket, "AF_UNIX", None):
-        return await loop.create_unix_server(make_protocol, sock=sock, **options)
-    return await loop.create_server(make_protocol, sock=sock, **options)
-
-
-def _shared(sockets: Sequence[socket.socket], options: dict[str, Any]) -> dict[str, Any]:
-    """Options for sockets on which other processes listen as well."""
-    if sys.version_info >= (3, 13) and any(sock.family == socket.AF_UNIX for sock in sockets):
-        # Else the first worker that ends takes the path away.
-        return {**options, "cleanup_socket": False}
-    return options
+def _listen_on(
+    loop: asyncio.AbstractEventLoop,
+    make_protocol: Callable[[], asyncio.BaseProtocol],
+    sock: socket.socket,
+    options: dict[str, Any],
+) -> Coroutine[Any, Any, asyncio.AbstractServer]:
+    unix = sock.family == getattr(socket, "AF_UNIX", None)
+    if unix and sys.version_info >= (3, 13):
+        # The path is `AsyncioServer`'s to remove, or is another's, such as systemd's: never one loop server's.
+        options = {"cleanup_socket": False, **options}
+    listen: Any = loop.create_unix_server if unix else loop.create_server
+    listening: Coroutine[Any, Any, asyncio.AbstractServer] = listen(make_protocol, sock=sock, **options)
+    return listening
 
 
 # --------------------------------------------------------------------------------------------------------------------

@@ -7,12 +7,25 @@ import os
 import secrets
 import socket
 import stat
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-__all__ = ["bind_socket", "bind_sockets", "bind_unix_socket", "check_port", "configure_socket", "remove_unix_socket"]
+__all__ = [
+    "ALL_INTERFACES",
+    "bind_socket",
+    "bind_sockets",
+    "bind_unix_socket",
+    "check_port",
+    "configure_socket",
+    "inherited_socket",
+    "remove_unix_socket",
+    "shared_port",
+]
+
+ALL_INTERFACES: Final = "*"
+"""The host of ``App.run`` that stands for every interface, on IPv4 and on IPv6; event loops say None."""
 
 
 def bind_socket(host: str, port: int, backlog: int = 100, *, reuse_port: bool = False) -> socket.socket:
@@ -27,13 +40,17 @@ def bind_socket(host: str, port: int, backlog: int = 100, *, reuse_port: bool = 
     return _bound(family, address, _authority(host, port), backlog, reuse_port)
 
 
-def bind_sockets(host: str, port: int, backlog: int | None = 100, *, reuse_port: bool = False) -> list[socket.socket]:
+def bind_sockets(
+    host: str | None, port: int, backlog: int | None = 100, *, reuse_port: bool = False
+) -> list[socket.socket]:
     """Make a listening TCP socket for every address of a host, as event loops do; IPv6 ones take IPv6 alone.
 
-    With port 0 all get the port that the first one finds free. Addresses that this machine does not have are left out
-    as long as one remains. With ``backlog`` None they do not listen yet. Errors are those of :func:`bind_socket`.
+    Without a host these are all interfaces. With port 0 all get the same free one. Addresses that this machine does not
+    have are left out as long as one remains. With ``backlog`` None they do not listen yet. Errors are those of
+    :func:`bind_socket`.
     """
     check_port(port)
+    port = port or shared_port(host)
     sockets: list[socket.socket] = []
     missing: OSError | None = None
     try:
@@ -87,6 +104,53 @@ def _bound(
         sock.close()
         raise OSError(error.errno, f"{error.strerror}: {authority}") from None
     return sock
+
+
+def inherited_socket(fd: int) -> socket.socket:
+    """Take a socket over that another process has bound, as systemd does (its first is 3); it is closed by its server.
+
+    OSError, naming the descriptor, where it is no socket of TCP or Unix streams.
+    """
+    try:
+        sock = socket.socket(fileno=fd)
+    except OSError as error:
+        raise OSError(error.errno, f"file descriptor {fd} is no socket: {error.strerror}") from None
+    if sock.family not in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX) or sock.type != socket.SOCK_STREAM:
+        sock.detach()
+        raise OSError(errno.EINVAL, f"file descriptor {fd} is no socket of TCP or Unix streams")
+    sock.setblocking(False)
+    # Not for the processes that this one starts.
+    sock.set_inheritable(False)
+    return sock
+
+
+def shared_port(host: str | None) -> int:
+    """Find a port that is free on each address of a host; 0 where there is but one, which can take one by itself.
+
+    An event loop binds each address by itself, and port 0 would be another port on each.
+    """
+    try:
+        found = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except socket.gaierror:
+        return 0  # Which the loop will say.
+    addresses = list(dict.fromkeys((family, address) for family, _, _, _, address in found))
+    for _ in range(_PORTS_TRIED if len(addresses) > 1 else 0):
+        port = 0
+        with ExitStack() as stack:
+            try:
+                for family, address in addresses:
+                    sock = stack.enter_context(socket.socket(family, socket.SOCK_STREAM))
+                    if family == socket.AF_INET6:
+                        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                    sock.bind((address[0], port, *address[2:]))
+                    port = sock.getsockname()[1]
+            except OSError:
+                continue
+        return port
+    return 0
+
+
+_PORTS_TRIED: Final = 20
 
 
 def check_port(port: int | None) -> None:
@@ -155,10 +219,10 @@ def remove_unix_socket(path: str | os.PathLike[str] | None) -> None:
         location.unlink(missing_ok=True)
 
 
-def _resolve(host: str, port: int) -> list[tuple[socket.AddressFamily, Any]]:
+def _resolve(host: str | None, port: int) -> list[tuple[socket.AddressFamily, Any]]:
     """The addresses of a host, each once; OSError where there are none."""
     try:
-        version = ip_address(host).version
+        version = ip_address(host or "").version
     except ValueError:
         try:
             found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -168,7 +232,9 @@ def _resolve(host: str, port: int) -> list[tuple[socket.AddressFamily, Any]]:
     return [(socket.AF_INET6 if version == 6 else socket.AF_INET, (host, port))]
 
 
-def _authority(host: str, port: int) -> str:
+def _authority(host: str | None, port: int) -> str:
+    if host is None:
+        return f"{ALL_INTERFACES}:{port}"
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from email.utils import formatdate
 from http import HTTPStatus
@@ -13,7 +14,7 @@ from ..headers import parse_list
 if TYPE_CHECKING:
     from ..response import HTTPResponse
 
-__all__ = ["ResponseWriter", "encode_response"]
+__all__ = ["ResponseWriter", "encode_response", "has_content", "measure", "parse_length"]
 
 _STATUS_LINES: Final = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus}
 
@@ -26,17 +27,22 @@ _JOIN: Final = 65536
 
 def encode_response(response: HTTPResponse, method: str, version: str, keep_alive: bool) -> tuple[bytes, bytes, bool]:
     """Return the head of a response to ``method``, its body, and whether the connection goes on after it."""
-    body = response.body if _has_content(response.status) else b""
-    length: str | None = str(len(body))
-    if method == "HEAD" and not body:
-        # A handler of HEAD alone may know the length without making the content.
-        length = response.headers.get("content-length", length)
-    if not _has_content(response.status):
-        # RFC 9110 §8.6: MUST NOT be sent with 204; with 304 it would be that of the content left out.
-        length = "0" if response.status == 205 else None
+    length, body = measure(response, method)
     framing = "" if length is None else f"Content-Length: {length}\r\n"
     head, keep_alive = _encode_head(response, framing, version, keep_alive)
-    return head, b"" if method == "HEAD" else body, keep_alive
+    return head, body, keep_alive
+
+
+def measure(response: HTTPResponse, method: str) -> tuple[str | None, bytes]:
+    """Return the ``Content-Length`` of a response that is whole, None where it has none, and the body to send."""
+    if not has_content(response.status):
+        # RFC 9110 §8.6: MUST NOT be sent with 204; with 304 it would be that of the content left out.
+        return "0" if response.status == 205 else None, b""
+    body = response.body
+    if method != "HEAD":
+        return str(len(body)), body
+    # A handler of HEAD alone may know the length without making the content.
+    return str(len(body)) if body else response.headers.get("content-length", "0"), b""
 
 
 class ResponseWriter:
@@ -82,7 +88,7 @@ class ResponseWriter:
         pieces = []
         if not self.started:
             pieces.append(self._begin(len(data) if end else None))
-        silent = self._method == "HEAD" or not _has_content(self.response.status)
+        silent = self._method == "HEAD" or not has_content(self.response.status)
         if not silent:
             pieces += self._frame(data, end)
             self.bytes_sent += len(data)
@@ -90,15 +96,18 @@ class ResponseWriter:
         if pieces:
             self._protocol.write_response(b"".join(pieces))
         await self._protocol.drain()
+        if self._protocol.transport.is_closing():
+            # A transport that failed takes everything and never fills; that it is gone it says in the loop's next turn.
+            await asyncio.sleep(0)
 
     def _begin(self, length: int | None) -> bytes:
         """Encode the head; ``length`` is the whole body's, if this first piece is the last."""
         declared = self.response.headers.get("content-length")
         framing = ""
-        if not _has_content(self.response.status):
+        if not has_content(self.response.status):
             framing = "Content-Length: 0\r\n" if self.response.status == 205 else ""
         elif declared is not None:
-            self._remaining = _parse_length(declared)
+            self._remaining = parse_length(declared)
             framing = f"Content-Length: {self._remaining}\r\n"
         elif length is not None:
             self._remaining = length
@@ -134,11 +143,13 @@ def join(head: bytes, body: bytes) -> list[bytes]:
     return [head + body] if len(body) <= _JOIN else [head, body]
 
 
-def _has_content(status: int) -> bool:
+def has_content(status: int) -> bool:
+    """Whether a response of this status has a body (RFC 9110 §15.3.5, §15.3.6, §15.4.5)."""
     return status not in (204, 205, 304)
 
 
-def _parse_length(value: str) -> int:
+def parse_length(value: str) -> int:
+    """Return the ``Content-Length`` that a handler declares; ValueError where it is no number."""
     if not (value.isascii() and value.isdigit()):
         raise ValueError(f"Content-Length is {value!r}, permitted: digits")
     return int(value)
@@ -149,21 +160,21 @@ def _encode_head(response: HTTPResponse, framing: str, version: str, keep_alive:
     parts = [_STATUS_LINES.get(status) or f"HTTP/1.1 {status} \r\n"]
     options: list[str] = []
     dated = False
-    for name, value in response.fields():
-        lowered = name.lower()
+    for lowered, fields in response.headers.by_name():
         if lowered == "connection":
-            options += parse_list(value)
+            options += (option for _, value in fields for option in parse_list(value))
         elif lowered == "date":
             dated = True
         elif lowered == "upgrade" and "upgrade" not in (option.lower() for option in options):
             # RFC 9110 §7.8: a sender of Upgrade MUST name it in Connection too.
             options.append("Upgrade")
         if lowered not in _OURS:
-            parts.append(f"{name}: {value}\r\n")
+            parts += [f"{name}: {value}\r\n" for name, value in fields]
+    parts += [f"Set-Cookie: {cookie}\r\n" for cookie in response.cookies_to_set()]
     parts.append(framing)
     if not dated:
         parts.append(_date_line())
-    if "close" in (option.lower() for option in options):
+    if options and "close" in (option.lower() for option in options):
         keep_alive = False
     elif not keep_alive:
         options.append("close")

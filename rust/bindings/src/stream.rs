@@ -58,6 +58,7 @@ pub struct MessageStream {
     transport: Option<Py<PyAny>>,
     turn: Turn,
     turn_left: u16,
+    sends_left: u16,
     turn_scheduled: bool,
     /// In the batch of another connection's turn, which will flush.
     batched: bool,
@@ -117,6 +118,7 @@ impl MessageStream {
             transport,
             turn: Turn::Idle,
             turn_left: 0,
+            sends_left: turns::SENDS_A_TURN,
             turn_scheduled: false,
             batched: false,
             fragments_asked: false,

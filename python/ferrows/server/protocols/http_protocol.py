@@ -13,6 +13,7 @@ from typing import Any, Final
 from ..._codec import Head, HeadReader
 from ...deadlines import Deadlines, deadlines
 from ...exceptions import HTTPException, RequestTimeout, ServerError, ServiceUnavailable
+from ...forwarding import forwarded
 from ...request import Request
 from ...response import HTTPResponse, ResponseStream
 from ...upgrade import Upgrade
@@ -345,7 +346,8 @@ class HttpProtocol(HttpProtocolMixin, FerrowsProtocol):
             for piece in join(head, body):
                 self._write(piece)
             self._log_access(response.status, len(body))
-            await self.drain()
+            if self._paused:
+                await self.drain()
         else:
             raise ServerError(f"handler returned {type(response).__name__}, permitted: HTTPResponse")
 
@@ -595,10 +597,17 @@ class HttpProtocol(HttpProtocolMixin, FerrowsProtocol):
             return
         head = self._head
         line = self._broken_line if head is None else f"{head.method} {_escaped(head.target)} HTTP/{head.version}"
-        peer = self.conn_info.client_ip if self.conn_info is not None else ""
         duration = self.loop.time() - self._since
         end = ", aborted" if aborted else ""
-        access_logger.info('%s "%s" %d %d %.4f s%s', peer or "-", line, status, size, duration, end)
+        access_logger.info('%s "%s" %d %d %.4f s%s', self._client() or "-", line, status, size, duration, end)
+
+    def _client(self) -> str:
+        """The client's address for the log: `Request.remote_addr`, but a request that is refused has no `Request`."""
+        peer = "" if self.conn_info is None else self.conn_info.client_ip
+        config = self.app.config
+        if self._head is None or not config.FORWARDED_ALLOW_IPS:
+            return peer
+        return forwarded(config, peer, self._head.getall).get("for") or peer
 
 
 # The same for every connection of an app, so they share it.

@@ -228,7 +228,7 @@ class WebSocketProtocol(HttpProtocol):
             return
         access_logger.info(
             "%s WebSocket %s closed %d by %s%s after %.3f s, in %d messages %d bytes, out %d messages %d bytes",
-            request.ip,
+            request.remote_addr,
             request.path,
             ws.close_code or 1006,
             ws.closed_by,

@@ -1,6 +1,6 @@
 //! The sending half of a stream: what a plain `send` does at once.
 
-use super::turns::CORK_LIMIT;
+use super::turns::{CORK_LIMIT, SENDS_A_TURN};
 use super::{MessageStream, Turn};
 use crate::receive::Sent;
 use crate::{convert, payload};
@@ -22,7 +22,7 @@ impl MessageStream {
         // The payload is looked at before the stream is borrowed: a text that is none raises, and raising may run code.
         let Some(payload) = plain_payload(data) else { return Ok(None) };
         if Self::send_uncopied(slf, data, payload)? {
-            return Sent::instance(slf.py()).map(Some);
+            return Self::sent(slf).map(Some);
         }
         let due = {
             let mut this = slf.borrow_mut();
@@ -34,7 +34,20 @@ impl MessageStream {
         if due {
             Self::leave_or_wait(slf)?;
         }
-        Sent::instance(slf.py()).map(Some)
+        Self::sent(slf).map(Some)
+    }
+
+    /// What a send returns that is done.
+    fn sent(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
+        let left = {
+            let this = &mut *slf.borrow_mut();
+            this.sends_left = this.sends_left.checked_sub(1).unwrap_or(SENDS_A_TURN);
+            this.sends_left
+        };
+        if left == 0 {
+            return Ok(slf.call_method0(intern!(slf.py(), "_give_way"))?.unbind());
+        }
+        Sent::instance(slf.py())
     }
 
     /// `send` of a large payload, with nothing in the way: what waits, its header and the payload leave at once, in one

@@ -10,6 +10,12 @@ use pyo3::types::PyBytes;
 /// Messages that one connection may work off before other connections get their turn.
 pub(super) const TURN_MESSAGES: u16 = 256;
 
+/// Messages that a handler may send in a row before a send suspends for one turn of the loop.
+///
+/// A transport that has lost its peer takes whatever is written and never says stop before the loop turns. So a handler
+/// that does nothing but send must let it turn now and then, or nobody else would ever run again.
+pub(super) const SENDS_A_TURN: u16 = 256;
+
 /// Corked output beyond this many bytes leaves at once, so that the transport's limits are felt.
 pub(super) const CORK_LIMIT: usize = 64 * 1024;
 
@@ -34,6 +40,7 @@ impl MessageStream {
         let idle = {
             let mut this = slf.borrow_mut();
             this.batched = false;
+            this.sends_left = SENDS_A_TURN;
             this.turn == Turn::Idle
         };
         if idle { Self::settle(slf) } else { Self::flush(slf, true) }
@@ -49,6 +56,7 @@ impl MessageStream {
             }
             this.turn = Turn::Running;
             this.turn_left = TURN_MESSAGES;
+            this.sends_left = SENDS_A_TURN;
         }
         let batch = Batch::open(slf.py());
         let woken = Self::wake_while_due(slf);

@@ -1,0 +1,1 @@
+"""The command line: ``ferrows module:app``, and the other commands."""

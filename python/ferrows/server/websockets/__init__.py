@@ -1,0 +1,1 @@
+"""The WebSocket connections of a server, by what is below them."""
