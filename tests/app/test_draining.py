@@ -13,7 +13,7 @@ from ferrows import App, Websocket, text
 from ferrows.exceptions import Forbidden
 from ferrows.server import AsyncioServer
 
-from .harness import connect, on_both_loops
+from .harness import Ask, connect, on_both_loops
 
 
 @pytest.fixture
@@ -102,6 +102,12 @@ async def test_middleware_does_not_run_for_readiness(app: App) -> None:
         assert (await client.ask("/ready", "HEAD")).status == 200
         assert (await client.ask("/other")).status == 403
         await client.close()
+
+
+async def test_whoever_answers_without_a_server_is_ready(app: App, ask: Ask) -> None:
+    response = await ask(app, "/ready")
+    assert response is not None and response.status == 200
+    assert not app.is_ready
 
 
 def test_readiness_has_its_route_once_and_its_path_for_itself(app: App) -> None:
