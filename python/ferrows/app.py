@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import sys
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from functools import cached_property
@@ -35,7 +36,9 @@ from .routing import Route, Router
 from .server.asgi_application import serve_scope
 from .server.async_server import AsyncioServer
 from .server.events import call_listener
+from .server.launch import launch
 from .server.lifespan import lifespan
+from .server.readiness import add_readiness, is_readiness
 from .server.runners import serve
 from .server.socket import ALL_INTERFACES
 from .server.tls import TLS, ssl_context
@@ -48,6 +51,7 @@ if TYPE_CHECKING:
     import socket
 
     from .request import Request
+    from .server.target import Target
     from .testing import AsyncTestClient, TestClient
 
 __all__ = ["App"]
@@ -143,6 +147,11 @@ class App(Registrar):
     def is_running(self) -> bool:
         """Whether a server of this app accepts connections."""
         return any(server.is_serving() for server in self.servers)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether new clients may be sent here: a server accepts connections, and nobody has asked it to stop."""
+        return any(server.is_ready for server in self.servers)
 
     @property
     def routes(self) -> list[Route]:
@@ -257,10 +266,13 @@ class App(Registrar):
         ValueError names the key that is wrong, and the route whose it is.
         """
         self.config.validate()
+        add_readiness(self)
         middleware = self._ordered_middleware(None)
         self._request_middleware, self._response_middleware = middleware
         by_blueprint = {name: self._ordered_middleware(name) for name in self.blueprints}
         for route in self.router.routes:
+            if is_readiness(route):
+                continue
             own = middleware if route.blueprint is None else by_blueprint[route.blueprint]
             route.request_middleware, route.response_middleware = own
             if route.websocket:
@@ -507,7 +519,7 @@ class App(Registrar):
         debug: bool | None = None,
         ssl: TLS = None,
         sock: socket.socket | None = None,
-        workers: int = 1,
+        workers: int | str = 1,
         protocol: type[asyncio.Protocol] | None = None,
         backlog: int = 100,
         register_sys_signals: bool = True,
@@ -516,6 +528,8 @@ class App(Registrar):
         reuse_port: bool = False,
         loop: asyncio.AbstractEventLoop | None = None,
         auto_reload: bool = False,
+        reload_dir: str | Path | Iterable[str | Path] | None = None,
+        target: Target | str | None = None,
         motd: bool | None = None,
         asyncio_server_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
@@ -525,30 +539,42 @@ class App(Registrar):
         ``GRACEFUL_SHUTDOWN_TIMEOUT``; a second one stops at once. Returns then, so that the program exits with 0. A
         handler's SystemExit or KeyboardInterrupt stops like a signal, and the SystemExit is raised here at the end.
 
+        ``workers`` processes (``"auto"``: one for each CPU) serve under a supervisor, which replaces those that end;
+        SIGHUP restarts them one by one. ``auto_reload`` restarts when code changes, or a file below ``reload_dir``.
+        ``target`` says how a worker finds the app, see :mod:`ferrows.server.target`; ``"module:app"`` is imported. In a
+        worker this does not return but ends the process. SystemExit with 3 where no worker could start, with 1 where
+        one had to be killed at the end.
+
         ``ssl``: a context, a mapping of ``cert``, ``key`` and perhaps ``password``, ``ca`` and ``client``, a pair of
         paths, or a directory with ``fullchain.pem`` and ``privkey.pem``. ``protocol`` makes what speaks on a connection
         (``WebSocketProtocol``). OSError where the address cannot be bound; ValueError for configuration that is wrong
         and for a port that is none.
         """
-        if workers != 1:
-            raise ServerError(f"workers is {workers}: several worker processes are not supported yet, permitted: 1")
-        if auto_reload:
-            raise ServerError("auto_reload is not supported yet")
+        settings = {name: value for name, value in locals().items() if name not in _NOT_FOR_WORKERS}
         self._take_run_settings(debug, access_log)
         if motd is not None:
             self.config.MOTD = motd
         if self.log_config is not None or self.configure_logging:
             configure_logging(self.log_config, debug=self.debug)
-        serve(
+        options = {
             **_address(host, port, sock, unix),
-            app=self,
-            ssl=ssl_context(ssl),
-            reuse_port=reuse_port,
-            loop=loop,
-            protocol=protocol or _default_protocol(),
-            backlog=backlog,
-            register_sys_signals=register_sys_signals,
-            asyncio_server_kwargs=asyncio_server_kwargs,
+            "ssl": ssl_context(ssl),
+            "reuse_port": reuse_port,
+            "loop": loop,
+            "protocol": protocol or _default_protocol(),
+            "backlog": backlog,
+            "register_sys_signals": register_sys_signals,
+            "asyncio_server_kwargs": asyncio_server_kwargs,
+        }
+        launch(
+            self,
+            options,
+            settings,
+            workers=workers,
+            auto_reload=auto_reload,
+            reload_dir=reload_dir,
+            target=target,
+            from_main=sys._getframe(1).f_globals.get("__name__") == "__main__",
         )
 
     async def __call__(
@@ -609,9 +635,9 @@ class App(Registrar):
         return await server
 
     def stop(self) -> None:
-        """Stop the app's servers gracefully, as a signal does; from any thread."""
+        """Stop the app's servers gracefully, as a signal does, and all workers of its supervisor; from any thread."""
         for server in list(self.servers):
-            server.loop.call_soon_threadsafe(server.request_stop)
+            server.loop.call_soon_threadsafe(server.stop_app)
 
     def stop_for(self, error: SystemExit | KeyboardInterrupt) -> bool:
         """Stop the app's servers gracefully, since a handler raised this; False where there is none.
@@ -642,6 +668,9 @@ class App(Registrar):
                     raise
                 error_logger.exception("listener of %s failed", event)
 
+
+# Of the arguments of `App.run`: what a worker is, it need not be told.
+_NOT_FOR_WORKERS: Final = ("self", "workers", "sock", "auto_reload", "reload_dir", "target", "loop")
 
 _INTERNAL: Final = "The server encountered an internal error and cannot complete your request."
 

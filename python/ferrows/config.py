@@ -22,7 +22,7 @@ from .networks import parse_networks
 __all__ = ["Config", "WebsocketSettings", "parse_setting"]
 
 # Read by ferrows itself before there is an app; the password is the command line's, and nobody else's business.
-_NOT_SETTINGS: Final = frozenset({"NO_EXTENSIONS", "NO_UVLOOP", "SSL_KEYFILE_PASSWORD"})
+_NOT_SETTINGS: Final = frozenset({"NO_EXTENSIONS", "NO_UVLOOP", "SSL_KEYFILE_PASSWORD", "WORKER"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +53,8 @@ class Config(dict[str, Any]):
 
     ACCESS_LOG: bool
     DEBUG: bool
+    DRAIN_DELAY: float
+    DRAIN_TIMEOUT: float
     FALLBACK_ERROR_FORMAT: str
     FORWARDED_ALLOW_IPS: str | Iterable[str] | None
     GRACEFUL_SHUTDOWN_TIMEOUT: float
@@ -61,6 +63,7 @@ class Config(dict[str, Any]):
     MOTD: bool
     PROXIES_COUNT: int | None
     PROXY_PROTOCOL: str | Iterable[str] | None
+    READY_PATH: str | None
     REAL_IP_HEADER: str | None
     REQUEST_HEAD_TIMEOUT: float
     REQUEST_MAX_HEADERS: int
@@ -336,6 +339,15 @@ def _text() -> _Kind:
     return _Kind(check, str)
 
 
+def _path() -> _Kind:
+    def check(value: Any) -> str | None:
+        if value is not None and (not isinstance(value, str) or not value.startswith("/")):
+            raise ValueError("must be a path that begins with a slash, or None")
+        return value
+
+    return _Kind(check, _or_none(str))
+
+
 # The parameters of RFC 7692 §7.1 and of zlib. A server window of 8 bits is not offered: zlib sends 9 instead.
 _DEFLATE_RANGES: Final[Mapping[str, tuple[int, int]]] = {
     "server_max_window_bits": (9, 15),
@@ -446,6 +458,10 @@ def _header_name() -> _Kind:
 _OPTIONS: Final[Mapping[str, _Option]] = {
     "ACCESS_LOG": _Option(True, _flag()),
     "DEBUG": _Option(False, _flag()),
+    # How long a stopping server goes on accepting while `READY_PATH` already says that it stops.
+    "DRAIN_DELAY": _Option(0, _seconds(zero=True)),
+    # The most over which the Closes of a stopping server's WebSockets are spread.
+    "DRAIN_TIMEOUT": _Option(5, _seconds(zero=True)),
     # The form of error pages: by what the client accepts, or always the same.
     "FALLBACK_ERROR_FORMAT": _Option("auto", _choice("auto", "text", "json", "html")),
     # The proxies whose word about a client is taken.
@@ -460,6 +476,8 @@ _OPTIONS: Final[Mapping[str, _Option]] = {
     "PROXIES_COUNT": _Option(None, _count(none=True)),
     # The peers that begin each connection with a PROXY header.
     "PROXY_PROTOCOL": _Option(None, _networks()),
+    # Where the server says whether it is ready, for balancers.
+    "READY_PATH": _Option(None, _path()),
     # The header in which a proxy names the client; None: X-Forwarded-For.
     "REAL_IP_HEADER": _Option(None, _header_name()),
     "REQUEST_HEAD_TIMEOUT": _Option(10, _seconds()),

@@ -959,11 +959,13 @@ def test_start_that_fails_while_it_is_being_stopped_raises(app: App) -> None:
         app.run(port=0)
 
 
-def test_run_refuses_what_is_not_there_yet(app: App) -> None:
-    with pytest.raises(ServerError, match="workers is 2: several worker processes are not supported yet"):
-        app.run(workers=2)
-    with pytest.raises(ServerError, match="auto_reload is not supported"):
+def test_run_refuses_workers_that_it_cannot_have(app: App) -> None:
+    with pytest.raises(ValueError, match="workers must be an integer >= 1 or 'auto', not 0"):
+        app.run(workers=0)
+    with pytest.raises(ServerError, match="auto_reload needs workers that load the code anew"):
         app.run(auto_reload=True)
+    with asyncio.Runner() as runner, pytest.raises(ServerError, match="loop is not for workers"):
+        app.run(workers=2, loop=runner.get_loop())
 
 
 def test_run_in_use_port_raises(app: App) -> None:

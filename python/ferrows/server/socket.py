@@ -15,6 +15,7 @@ from typing import Any, Final
 __all__ = [
     "ALL_INTERFACES",
     "bind_socket",
+    "bind_sockets",
     "bind_unix_socket",
     "check_port",
     "configure_socket",
@@ -35,20 +36,73 @@ def bind_socket(host: str, port: int, backlog: int = 100, *, reuse_port: bool = 
     none.
     """
     check_port(port)
-    family, address = _resolve(host, port)
-    sock = socket.socket(family, socket.SOCK_STREAM)
+    family, address = _resolve(host, port)[0]
+    return _bound(family, address, _authority(host, port), backlog, reuse_port)
+
+
+def bind_sockets(
+    host: str | None, port: int, backlog: int | None = 100, *, reuse_port: bool = False
+) -> list[socket.socket]:
+    """Make a listening TCP socket for every address of a host, as event loops do; IPv6 ones take IPv6 alone.
+
+    Without a host these are all interfaces. With port 0 all get the same free one. Addresses that this machine does not
+    have are left out as long as one remains. With ``backlog`` None they do not listen yet. Errors are those of
+    :func:`bind_socket`.
+    """
+    check_port(port)
+    port = port or shared_port(host)
+    sockets: list[socket.socket] = []
+    missing: OSError | None = None
+    try:
+        for family, address in _resolve(host, port):
+            found = port or (sockets[0].getsockname()[1] if sockets else 0)
+            try:
+                sock = _bound(
+                    family, (address[0], found, *address[2:]), _authority(host, found), backlog, reuse_port, only=True
+                )
+            except OSError as error:
+                if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                    raise
+                missing = error
+            else:
+                sockets.append(sock)
+        if missing is not None and not sockets:
+            raise missing
+    except BaseException:
+        for sock in sockets:
+            sock.close()
+        raise
+    return sockets
+
+
+def _bound(
+    family: socket.AddressFamily,
+    address: Any,
+    authority: str,
+    backlog: int | None,
+    reuse_port: bool,
+    *,
+    only: bool = False,
+) -> socket.socket:
+    try:
+        sock = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:
+        raise OSError(error.errno, f"{error.strerror}: {authority}") from None
     try:
         if os.name == "posix":
             # Elsewhere it would let another process take the port over.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if reuse_port:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if only and family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind(address)
-        sock.listen(backlog)
+        if backlog is not None:
+            sock.listen(backlog)
         sock.setblocking(False)
     except OSError as error:
         sock.close()
-        raise OSError(error.errno, f"{error.strerror}: {_authority(host, port)}") from None
+        raise OSError(error.errno, f"{error.strerror}: {authority}") from None
     return sock
 
 
@@ -165,16 +219,17 @@ def remove_unix_socket(path: str | os.PathLike[str] | None) -> None:
         location.unlink(missing_ok=True)
 
 
-def _resolve(host: str, port: int) -> tuple[socket.AddressFamily, Any]:
+def _resolve(host: str | None, port: int) -> list[tuple[socket.AddressFamily, Any]]:
+    """The addresses of a host, each once; OSError where there are none."""
     try:
-        version = ip_address(host).version
+        version = ip_address(host or "").version
     except ValueError:
         try:
-            family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+            found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         except socket.gaierror as error:
             raise OSError(error.errno, f"{error.strerror}: {_authority(host, port)}") from None
-        return family, address
-    return (socket.AF_INET6 if version == 6 else socket.AF_INET), (host, port)
+        return list(dict.fromkeys((family, address) for family, _, _, _, address in found))
+    return [(socket.AF_INET6 if version == 6 else socket.AF_INET, (host, port))]
 
 
 def _authority(host: str | None, port: int) -> str:

@@ -36,6 +36,8 @@ STALL_TIMEOUT: Final = 30.0
 HALF_CLOSE_GRACE: Final = 0.5
 """Seconds between two looks at whether a client that sends no more still reads."""
 
+NEW_GRACE: Final = 0.5
+"""Seconds that a new connection has for its first request where the server has begun to stop."""
 
 PIECE_SIZE: Final = 8192
 """Bytes of what was read ahead that are worked on at a time."""
@@ -450,9 +452,22 @@ class HttpProtocol(HttpProtocolMixin, FerrowsProtocol):
         return True
 
     def shutdown(self, code: int = 1001) -> None:
-        """Begin an orderly end: now where no request is under way, else with the response to it."""
-        if not self.close_if_idle():
+        """Begin an orderly end: now where no request is under way, else with the response to it.
+
+        A client that has only just connected has a moment for its request: it could not know.
+        """
+        if self._is_new() or not self.close_if_idle():
             self.keep_alive = False
+
+    def _is_new(self) -> bool:
+        """Whether the connection has brought nothing yet, and is younger than ``NEW_GRACE``; then it has that long."""
+        if self._phase is not Phase.IDLE or self._written:
+            return False
+        age = self.loop.time() - (self._deadline - self.app.config.REQUEST_HEAD_TIMEOUT)
+        if age >= NEW_GRACE:
+            return False
+        self._set_deadline(NEW_GRACE - age)
+        return True
 
     def _give_up(self) -> None:
         """End without an orderly last word, so that a response that was begun does not look whole."""
