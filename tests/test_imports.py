@@ -17,6 +17,7 @@ PACKAGE = Path(__file__).parents[1] / "python" / "ferrows"
 # what is in it, and the longest that fits decides.
 LAYERS = [
     ["", "__main__", "cli"],
+    ["asgi"],
     ["app", "blueprints", "registration", "tasks", "testing"],
     ["server", "client"],
     [

@@ -238,6 +238,10 @@ class HttpProtocol(HttpProtocolMixin, FerrowsProtocol):
         if not head.has_body:
             self._begin_request(b"", rest)
             return b""
+        return self._begin_body(head, rest)
+
+    def _begin_body(self, head: Head, rest: bytes) -> bytes:
+        """Prepare to read the body of a request whose head is whole; return what of ``rest`` is to be read now."""
         self._body_reader = BodyReader(head, self.app.config.REQUEST_MAX_SIZE, self._limits)
         self._phase = Phase.BODY
         self._set_deadline(self.app.config.REQUEST_TIMEOUT)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ...config import WebsocketSettings
 from ...engines.websocket import open_engine
 from ...exceptions import BadRequest
-from ...handshake import accept
+from ...handshake import Handshake, accept
 from ...websocket import Websocket, WebsocketMethods
 from ..keepalive import Keepalive
 from .http_protocol import HttpProtocol
@@ -95,6 +95,16 @@ class WebSocketProtocol(HttpProtocol):
             handshake = accept(request, subprotocols, settings)
         else:
             make, handshake = open_engine(request, subprotocols, settings)
+        return self._open_websocket(make, request, handshake, settings)
+
+    def _open_websocket(
+        self,
+        make: Callable[..., WebsocketMethods],
+        request: Request,
+        handshake: Handshake,
+        settings: WebsocketSettings,
+    ) -> WebsocketMethods:
+        """Send the 101 and let the transport feed what is made."""
         transport = self.transport
         if transport is None or self.lost:
             raise BadRequest("the client left before its handshake was answered")
