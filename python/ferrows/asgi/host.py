@@ -51,6 +51,7 @@ class ASGIHost(App):
         self.state: dict[str, Any] = {}
         """What the lifespan has put there; every scope has a copy."""
         self.websocket_settings = WebsocketSettings()
+        self.keep_alive_timeout = 0.0
         self.context = contextvars.copy_context()
         """What every request's context variables begin with."""
         self._lifespan_mode = lifespan
@@ -67,6 +68,7 @@ class ASGIHost(App):
         """Check the configuration; what a server does before it starts. ValueError names the key that is wrong."""
         super().finalize()
         self.websocket_settings = self.config.websocket_settings()
+        self.keep_alive_timeout = self.config.KEEP_ALIVE_TIMEOUT
         self.context = contextvars.copy_context()
 
     def run(self, *args: Any, protocol: type[Any] | None = None, **options: Any) -> None:

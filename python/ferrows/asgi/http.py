@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from .._codec import Head
 from ..log import error_logger
 from ..server.body import BodyReader
-from .response import Progress, Responder
+from .response import COMPLETE, WAITING, WRITING, Responder
 from .scope import Event, http_scope
 from .websocket import ClientDisconnected, repeats_disconnect
 
@@ -26,7 +26,7 @@ class HTTPExchange(Responder):
     has its next request answered.
     """
 
-    __slots__ = ("_body", "_continue", "_head_read", "_received", "_waiters", "disconnected")
+    __slots__ = ("_body", "_continue", "_head_read", "_received", "_waiters", "disconnected", "task")
 
     def __init__(self, protocol: ASGIProtocol, head: Head, body: BodyReader | None) -> None:
         super().__init__(protocol, head.method, head.version)
@@ -38,6 +38,7 @@ class HTTPExchange(Responder):
         self._continue = head.expect_continue and body is not None
         self._waiters: list[asyncio.Future[None]] | None = None
         self.disconnected = False
+        self.task: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
         """Run the application and end what it leaves open."""
@@ -49,20 +50,22 @@ class HTTPExchange(Responder):
         del head
         try:
             await host.application(scope, self.receive, self.send)
-            if self.progress is not Progress.COMPLETE and not self.disconnected:
-                what = "starting" if self.progress is Progress.WAITING else "completing"
+            if self.progress != COMPLETE and not self.disconnected:
+                what = "starting" if self.progress == WAITING else "completing"
                 error_logger.error("%s %s: the application returned without %s its response", *_named(scope), what)
                 protocol.break_off(self)
         except BaseException as error:
             self._failed(error, scope)
         finally:
-            protocol.forget_task()
+            # None where an eager task has not waited for anything yet.
+            if self.task is not None:
+                protocol.forget_task(self.task)
 
     # ---- what the application calls
 
     async def receive(self) -> Event:
         """Return the next piece of the body, or ``http.disconnect`` once there is nobody to answer."""
-        while not self.disconnected and self.progress is not Progress.COMPLETE:
+        while not self.disconnected and self.progress != COMPLETE:
             body = self._body
             if body is None:
                 if not self._received:
@@ -78,7 +81,7 @@ class HTTPExchange(Responder):
                 return {"type": "http.request", "body": piece, "more_body": self._body is not None}
             elif self._continue:
                 self._continue = False
-                if self.progress is not Progress.WRITING:
+                if self.progress != WRITING:
                     self.protocol.write_response(b"HTTP/1.1 100 Continue\r\n\r\n")
             await self._wait()
         return {"type": "http.disconnect"}
@@ -91,7 +94,7 @@ class HTTPExchange(Responder):
         """
         kind = event["type"]
         progress = self.progress
-        if progress is Progress.WAITING:
+        if progress == WAITING:
             if kind != "http.response.start":
                 raise RuntimeError(f"event {kind!r}, permitted now: 'http.response.start'")
             if self.disconnected:
@@ -100,7 +103,7 @@ class HTTPExchange(Responder):
             return
         if kind != "http.response.body":
             raise RuntimeError(f"event {kind!r}, permitted now: {_permitted(progress)}")
-        if progress is Progress.COMPLETE:
+        if progress == COMPLETE:
             raise RuntimeError("event 'http.response.body' after the response is complete")
         body = event.get("body", b"")
         if type(body) is not bytes:
@@ -160,7 +163,7 @@ class HTTPExchange(Responder):
         """The application raised: say so once in the log, and answer with 500 if nothing is written yet."""
         if isinstance(error, GeneratorExit):
             raise error
-        complete = self.progress is Progress.COMPLETE
+        complete = self.progress == COMPLETE
         if isinstance(error, asyncio.CancelledError):
             task = asyncio.current_task()
             if task is not None and task.cancelling():
@@ -186,5 +189,5 @@ def _named(scope: dict[str, Any]) -> tuple[str, str]:
     return scope["method"], scope["path"]
 
 
-def _permitted(progress: Progress) -> str:
-    return "none" if progress is Progress.COMPLETE else "'http.response.body'"
+def _permitted(progress: int) -> str:
+    return "none" if progress == COMPLETE else "'http.response.body'"

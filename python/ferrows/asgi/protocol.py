@@ -14,7 +14,7 @@ from ..server.body import BodyReader
 from ..server.protocols.http_protocol import Phase
 from ..server.protocols.websocket_protocol import WebSocketProtocol
 from .http import HTTPExchange
-from .response import Progress, Responder
+from .response import WRITING, Responder
 from .scope import Address
 from .websocket import ASGIWebsocket, WebsocketExchange
 
@@ -28,6 +28,10 @@ BODY_BUFFER: Final = 65536
 
 DISCARD_LIMIT: Final = 2**20
 """Bytes of a body that are read for the next request's sake when the application has answered without them."""
+
+
+# An enum's member costs several hundred instructions each time it is named by its class.
+_IDLE, _BODY, _HANDLER, _CLOSING = Phase.IDLE, Phase.BODY, Phase.HANDLER, Phase.CLOSING
 
 
 class ASGIProtocol(WebSocketProtocol):
@@ -56,15 +60,15 @@ class ASGIProtocol(WebSocketProtocol):
         """Read requests, and the body of the one that is being answered."""
         if self.websocket is not None:
             super().receive_http(data)
-        elif self._phase is Phase.HANDLER:
+        elif self._phase is _HANDLER:
             self._receive_meanwhile(data)
-        elif self._phase is not Phase.CLOSING:
+        elif self._phase is not _CLOSING:
             self._read(data)
             self._run_if_read()
 
     def eof_received(self) -> bool | None:
         """Take note that the client sends no more. What is left of a body will never come then."""
-        if self._phase is Phase.HANDLER and self._body_reader is not None:
+        if self._phase is _HANDLER and self._body_reader is not None:
             return None
         return super().eof_received()
 
@@ -72,9 +76,9 @@ class ASGIProtocol(WebSocketProtocol):
         """Tell the application; its task goes on."""
         exchange = self._exchange
         if exchange is not None and self.websocket is None and not exchange.disconnected:
-            if self._phase is Phase.HANDLER:
+            if self._phase is _HANDLER:
                 # The status that nginx logs for a client that left.
-                written = isinstance(exchange, HTTPExchange) and exchange.progress is Progress.WRITING
+                written = isinstance(exchange, HTTPExchange) and exchange.progress == WRITING
                 if written:
                     assert isinstance(exchange, HTTPExchange)
                     self._log_access(exchange.status, exchange.bytes_sent, aborted=True)
@@ -86,7 +90,7 @@ class ASGIProtocol(WebSocketProtocol):
 
     def check_timeouts(self) -> None:
         """End what takes too long; the rest of a body that nobody wants is no request that could be refused."""
-        if self._discarded is not None and self._phase is Phase.BODY:
+        if self._discarded is not None and self._phase is _BODY:
             if self._is_overdue():
                 self._end(linger=False)
         else:
@@ -95,7 +99,7 @@ class ASGIProtocol(WebSocketProtocol):
     def shutdown(self, code: int = 1001) -> None:
         """Begin an orderly end; a handshake that the application has not answered yet is refused."""
         exchange = self._exchange
-        if self.websocket is None and exchange is not None and self._phase is Phase.HANDLER and exchange.refuse():
+        if self.websocket is None and exchange is not None and self._phase is _HANDLER and exchange.refuse():
             self._write_error(ServiceUnavailable("the server stops"))
             exchange.client_left()
         else:
@@ -135,7 +139,7 @@ class ASGIProtocol(WebSocketProtocol):
             self._exchange = HTTPExchange(self, head, self._body_reader)
         if rest:
             self._ahead = [rest, *self._ahead]
-        self._phase = Phase.HANDLER
+        self._phase = _HANDLER
         if self._paused:
             # The response before has not been read.
             self._watch_stall()
@@ -155,7 +159,7 @@ class ASGIProtocol(WebSocketProtocol):
             exchange = self._exchange
             assert isinstance(exchange, HTTPExchange)
             self._body_reader = None
-            if exchange.progress is Progress.WRITING:
+            if exchange.progress == WRITING:
                 self.break_off(exchange)
             else:
                 self._write_error(error)
@@ -194,7 +198,7 @@ class ASGIProtocol(WebSocketProtocol):
     # The exchange
 
     def _run_if_read(self) -> None:
-        if self._phase is Phase.HANDLER:
+        if self._phase is _HANDLER:
             self._run_exchange()
 
     def _run_exchange(self) -> None:
@@ -207,7 +211,7 @@ class ASGIProtocol(WebSocketProtocol):
         task = self.loop.create_task(exchange.run(), name="ferrows request", context=context)
         # An eager task may be over already.
         if not task.done():
-            self.task = task
+            self.task = exchange.task = task
             self.app.websocket_tasks[task] = self
 
     def _cancel_task(self) -> None:
@@ -251,11 +255,11 @@ class ASGIProtocol(WebSocketProtocol):
         self._log_access(responder.status, responder.bytes_sent)
         self.keep_alive = responder.keep_alive
         self._exchange = None
-        if self.lost or self._phase is not Phase.HANDLER:
+        if self.lost or self._phase is not _HANDLER:
             return
         if self._body_reader is not None and self.keep_alive:
             if self.can_leave_body():
-                self._phase = Phase.BODY
+                self._phase = _BODY
                 self._discarded = 0
                 self.request = self._head = None
                 self._set_deadline(self.app.config.REQUEST_TIMEOUT)
@@ -263,11 +267,17 @@ class ASGIProtocol(WebSocketProtocol):
                 return
             self.keep_alive = False
         self._body_reader = None
-        self._next_request()
+        if self.keep_alive and not self._ahead and not self._reading_paused and not self._half_closed:
+            # What `_next_request` comes to where nothing has arrived yet.
+            self._head = None
+            self._phase = _IDLE
+            self._set_deadline(self.app.keep_alive_timeout)
+        else:
+            self._next_request()
 
     def _next_request(self) -> None:
         super()._next_request()
-        if self._phase is Phase.HANDLER:
+        if self._phase is _HANDLER:
             # Others have their turn: a chunk may hold thousands of small requests.
             self.loop.call_soon(self._run_exchange)
 
@@ -276,10 +286,10 @@ class ASGIProtocol(WebSocketProtocol):
 
         Not with a 500 either where ``answer`` is False.
         """
-        if self.lost or self._phase is not Phase.HANDLER:
+        if self.lost or self._phase is not _HANDLER:
             return
         self._body_reader = None
-        if responder is not None and responder.progress is Progress.WRITING:
+        if responder is not None and responder.progress == WRITING:
             self._log_access(responder.status, responder.bytes_sent, aborted=True)
             self._give_up()
         elif answer:
@@ -298,10 +308,8 @@ class ASGIProtocol(WebSocketProtocol):
             ws.end_connection(1001)
         return cast(ASGIWebsocket, ws)
 
-    def forget_task(self) -> None:
-        """Let go of the running task, which ends."""
-        task = asyncio.current_task()
-        if task is not None:
-            self.app.websocket_tasks.pop(task, None)
+    def forget_task(self, task: asyncio.Task[None]) -> None:
+        """Let go of an exchange's task, which ends."""
+        del self.app.websocket_tasks[task]
         if self.task is task:
             self.task = None

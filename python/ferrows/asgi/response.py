@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import enum
 import re
 import time
 from collections.abc import Iterable
 from email.utils import formatdate
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from .scope import Event
 
 if TYPE_CHECKING:
     from .protocol import ASGIProtocol
 
-__all__ = ["Fields", "Progress", "Responder", "encode_fields"]
+__all__ = ["COMPLETE", "STARTED", "WAITING", "WRITING", "Fields", "Responder", "encode_fields"]
 
 _STATUS_LINES: Final = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode("ascii") for status in HTTPStatus
@@ -25,13 +24,9 @@ _STATUS_LINES: Final = {
 _JOIN: Final = 65536
 
 
-class Fields(NamedTuple):
-    """Header fields as octets, without those that the server writes, and what those said."""
-
-    encoded: bytes
-    content_length: int | None = None
-    connection: tuple[bytes, ...] = ()
-    dated: bool = False
+Fields: TypeAlias = tuple[bytes, int | None, tuple[bytes, ...], bool]
+"""Header fields as octets without those that the server writes, and what those said: the content length, the options of
+the connection, and whether there is a date."""
 
 
 # RFC 9110 §5.1, §5.5: names are tokens, and nothing in a value ends its line or hides one.
@@ -49,7 +44,8 @@ def encode_fields(headers: Iterable[tuple[bytes, bytes]]) -> Fields:
     length: int | None = None
     connection: tuple[bytes, ...] = ()
     dated = False
-    headers = list(headers)
+    if type(headers) is not list:
+        headers = list(headers)
     for name, value in headers:
         lowered = name.lower()
         if lowered in _OURS:
@@ -69,9 +65,13 @@ def encode_fields(headers: Iterable[tuple[bytes, bytes]]) -> Fields:
     except TypeError:
         raise TypeError(f"header {_culprit(headers)}, permitted: names and values of bytes") from None
     # One look at all of them; a line that a value has smuggled in would be one more than there are headers.
-    if _LINES.fullmatch(encoded) is None or encoded.count(b"\n") != lines or not all(map(_NAME.fullmatch, connection)):
+    if _LINES.fullmatch(encoded) is None or encoded.count(b"\n") != lines or not _are_tokens(connection):
         raise ValueError(f"header {_culprit(headers)}, permitted: a token, and a value without control characters")
-    return Fields(encoded, length, connection, dated)
+    return encoded, length, connection, dated
+
+
+def _are_tokens(options: tuple[bytes, ...]) -> bool:
+    return not options or all(map(_NAME.fullmatch, options))
 
 
 def _content_length(value: bytes, before: int | None) -> int:
@@ -89,15 +89,14 @@ def _culprit(headers: list[Any]) -> str:
     return repr(headers)
 
 
-class Progress(enum.IntEnum):
-    """How far a response is."""
-
-    WAITING = 0
-    """For its start event."""
-    STARTED = 1
-    """Nothing is written before the first body event, as the specification wants it: the status may still change."""
-    WRITING = 2
-    COMPLETE = 3
+# How far a response is. Plain numbers: the member of an enum costs several hundred instructions each time it is named,
+# and a small request names a dozen.
+WAITING: Final = 0
+"""For its start event."""
+STARTED: Final = 1
+"""Nothing is written before the first body event, as the specification wants it: the answer may still become a 500."""
+WRITING: Final = 2
+COMPLETE: Final = 3
 
 
 class Responder:
@@ -124,7 +123,7 @@ class Responder:
         self.protocol = protocol
         self.method = method
         self.version = version
-        self.progress = Progress.WAITING
+        self.progress: int = WAITING
         self.status = 0
         self.bytes_sent = 0
         self.keep_alive = True
@@ -141,18 +140,23 @@ class Responder:
         self._fields = encode_fields(event.get("headers") or ())
         # `status` may be an HTTPStatus.
         self.status = int(status)
-        self.progress = Progress.STARTED
+        self.progress = STARTED
 
     def write(self, body: bytes, more: bool) -> None:
         """Write a piece of the body, with the head before it if it is the first.
 
         RuntimeError for more or less than the content length that was declared.
         """
-        if self.progress is Progress.STARTED:
+        head = b""
+        if self.progress == STARTED:
             head = self._head(len(body), more)
-            self.progress = Progress.WRITING
-        else:
-            head = b""
+            if not more and len(body) <= _JOIN and self._remaining == len(body) and not self._silent:
+                # Nearly all responses.
+                self.bytes_sent = len(body)
+                self.progress = COMPLETE
+                self.protocol.write_response(head + body)
+                return
+            self.progress = WRITING
         if self._silent:
             data = head
         elif self._chunked:
@@ -172,26 +176,26 @@ class Responder:
         if data:
             self.protocol.write_response(data)
         if not more:
-            self.progress = Progress.COMPLETE
+            self.progress = COMPLETE
 
     def _take_from_length(self, size: int, more: bool, *, written: bool) -> None:
         assert self._remaining is not None
         remaining = self._remaining - size
         if remaining < 0 or (remaining and not more):
             # Where no octet is out yet, there can be another response instead.
-            self.progress = Progress.WRITING if written else Progress.STARTED
+            self.progress = WRITING if written else STARTED
             what = f"{-remaining} bytes longer" if remaining < 0 else f"{remaining} bytes shorter"
             raise RuntimeError(f"response body is {what} than its content-length")
         self._remaining = remaining
 
     def _head(self, size: int, more: bool) -> bytes:
         """Encode the head; ``size`` is that of the first piece of the body."""
-        fields, status = self._fields, self.status
-        declared = fields.content_length
+        encoded, declared, options, dated = self._fields
+        status = self.status
         self._chunked = False
         self._remaining = declared
         self._silent = self.method == "HEAD" or status in (204, 205, 304)
-        keep_alive = self.protocol.may_keep_alive() and b"close" not in fields.connection
+        keep_alive = self.protocol.may_keep_alive() and b"close" not in options
         framing = b""
         if status == 204:
             # RFC 9110 §8.6: MUST NOT be sent with 204.
@@ -216,7 +220,6 @@ class Responder:
         if not more and not self.protocol.can_leave_body():
             keep_alive = False
         self.keep_alive = keep_alive
-        options = fields.connection
         if not keep_alive:
             if b"close" not in options:
                 options = (*options, b"close")
@@ -225,9 +228,9 @@ class Responder:
         return b"".join(
             (
                 _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status,
-                fields.encoded,
+                encoded,
                 framing,
-                b"" if fields.dated else _date_line(),
+                b"" if dated else _date_line(),
                 b"connection: %b\r\n\r\n" % b", ".join(options) if options else b"\r\n",
             )
         )

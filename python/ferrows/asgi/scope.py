@@ -21,6 +21,7 @@ Send: TypeAlias = Callable[[Event], Awaitable[None]]
 ASGIApplication: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[Any]]
 """An application of a single callable. One of the older, double callable form needs asgiref's ``guarantee_single``."""
 
+_SLASH: Final = ord("/")
 _VERSIONS: Final = {"version": "3.0", "spec_version": "2.5"}
 
 
@@ -84,6 +85,8 @@ def websocket_scope(head: Head, address: Address, root_path: str, state: dict[st
 
 def _target(target: bytes, root_path: str) -> tuple[bytes, str, bytes]:
     """Take a request target apart: the path as it came, the path decoded, the query."""
+    if target.isascii() and not root_path and target[0] == _SLASH and b"%" not in target and b"?" not in target:
+        return target, target.decode("ascii"), b""
     if target[:1] not in (b"/", b"*"):
         # absolute-form (RFC 9112 §3.2.2); an authority alone means the root.
         rest = target.partition(b"://")[2]

@@ -63,11 +63,13 @@ class WebsocketExchange:
         "_waiters",
         "disconnected",
         "protocol",
+        "task",
         "ws",
     )
 
     def __init__(self, protocol: ASGIProtocol, head: Head, request: Request, handshake: Handshake) -> None:
         self.protocol = protocol
+        self.task: asyncio.Task[None] | None = None
         self.ws: ASGIWebsocket | None = None
         self.disconnected = False
         self._head: Head | None = head
@@ -103,7 +105,9 @@ class WebsocketExchange:
         except BaseException as error:
             self._failed(error, scope)
         finally:
-            protocol.forget_task()
+            # None where an eager task has not waited for anything yet.
+            if self.task is not None:
+                protocol.forget_task(self.task)
 
     # ---- what the application calls
 
@@ -219,7 +223,7 @@ class WebsocketExchange:
         subprotocol = event.get("subprotocol")
         if subprotocol is not None:
             headers.insert(0, (b"sec-websocket-protocol", subprotocol.encode("latin-1")))
-        response = b"%b%b\r\n" % (handshake.response[:-2], encode_fields(headers).encoded)
+        response = b"%b%b\r\n" % (handshake.response[:-2], encode_fields(headers)[0])
         self.ws = ws = self.protocol.accept(request, handshake._replace(response=response, subprotocol=subprotocol))
         self._handshake = self._request = None
         self._recv, self._send = ws.recv, ws.send
