@@ -63,11 +63,14 @@ class Served:
 
 
 @asynccontextmanager
-async def serving(application: Any, *, config: Mapping[str, Any] | None = None, **options: Any) -> AsyncIterator[Served]:
+async def serving(
+    application: Any, *, config: Mapping[str, Any] | None = None, **options: Any
+) -> AsyncIterator[Served]:
     settings = {"GRACEFUL_SHUTDOWN_TIMEOUT": 5, **(config or {})}
     host = ASGIHost(application, config=settings, env_prefix=None, **options)
     server = await host.create_server(port=0)
-    async with server:
+    # A signal's handler, which pytest-timeout uses, does not get through to uvloop.
+    async with asyncio.timeout(60), server:
         served = Served(host, server, server.sockets[0].getsockname()[1])
         try:
             yield served

@@ -774,9 +774,7 @@ async def test_exception_after_the_response_is_logged_only(caplog: pytest.LogCap
 @pytest.mark.parametrize(
     ("events", "what"), [([], "starting"), ([start()], "completing")], ids=["nothing", "start alone"]
 )
-async def test_return_without_a_response_is_500(
-    caplog: pytest.LogCaptureFixture, events: list[Any], what: str
-) -> None:
+async def test_return_without_a_response_is_500(caplog: pytest.LogCaptureFixture, events: list[Any], what: str) -> None:
     assert (await respond(*events)).status == 500
     (record,) = [record for record in caplog.records if record.levelno >= logging.ERROR]
     assert record.getMessage() == f"GET /: the application returned without {what} its response"

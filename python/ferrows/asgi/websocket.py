@@ -119,6 +119,8 @@ class WebsocketExchange:
         try:
             message = await recv()
         except WebsocketClosed as closed:
+            # Our answer to the peer's Close is still to come, and the codec would let this turn send before it.
+            self._send = None
             self._end = closed.code, closed.reason
             return {"type": "websocket.disconnect", "code": closed.code, "reason": closed.reason}
         if type(message) is str:
@@ -185,6 +187,8 @@ class WebsocketExchange:
             raise RuntimeError(f"event {kind!r} after the application has closed the websocket")
         if self.ws is not None:
             if kind == "websocket.send":
+                if self._end is not None:
+                    raise ClientDisconnected(*self._end)
                 await self.ws.send(_message(event))
             elif kind == "websocket.close":
                 self._close(self.ws, event)
