@@ -148,6 +148,10 @@ class Client:
         except ConnectionResetError:
             return True
 
+    async def chunk_after_head(self) -> bytes:
+        await self.head()
+        return await self.chunk()
+
     async def close(self) -> None:
         self.writer.close()
         try:

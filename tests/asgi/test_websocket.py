@@ -246,7 +246,8 @@ async def test_origins_of_the_configuration_are_checked_before_the_application()
         async with connect(served.url("/ws"), origin="https://example.com"):  # type: ignore[arg-type]
             pass
         with pytest.raises(InvalidStatus) as caught:
-            await connect(served.url("/ws"), origin="https://example.org")  # type: ignore[arg-type]
+            async with connect(served.url("/ws"), origin="https://example.org"):  # type: ignore[arg-type]
+                raise AssertionError("it was let in")
     assert caught.value.response.status_code == 403
 
 
