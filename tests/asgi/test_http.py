@@ -73,6 +73,15 @@ async def test_root_path_is_part_of_the_path() -> None:
     assert (scope["root_path"], scope["path"], scope["raw_path"]) == ("/api", "/api/users ", b"/api/users%20")
 
 
+@pytest.mark.parametrize(
+    ("allowed", "client", "scheme"), [(None, "127.0.0.1", "http"), ("127.0.0.1", "192.0.2.1", "https")]
+)
+async def test_client_and_scheme_are_what_a_trusted_proxy_tells(allowed: str | None, client: str, scheme: str) -> None:
+    headers = b"X-Forwarded-For: 192.0.2.1\r\nX-Forwarded-Proto: https\r\n"
+    scope = await scope_of("/", headers, config={"FORWARDED_ALLOW_IPS": allowed})
+    assert (scope["client"][0], scope["scheme"]) == (client, scheme)
+
+
 async def test_a_scope_is_its_request_s_own() -> None:
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
         scope["state"]["seen"] = scope["asgi"]["seen"] = scope["extensions"]["seen"] = True

@@ -291,6 +291,16 @@ def test_routes_belong_to_the_application() -> None:
         host.exception(ValueError)(lambda request, error: None)
 
 
+async def test_host_is_the_application_under_another_server() -> None:
+    seen = []
+
+    async def application(*arguments: Any) -> None:
+        seen.append(arguments)
+
+    await ASGIHost(application)({"type": "http"}, None, None)
+    assert seen == [({"type": "http"}, None, None)]
+
+
 def test_name_is_the_application_s() -> None:
     class Service:
         async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None: ...

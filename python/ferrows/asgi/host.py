@@ -52,6 +52,7 @@ class ASGIHost(App):
         """What the lifespan has put there; every scope has a copy."""
         self.websocket_settings = WebsocketSettings()
         self.keep_alive_timeout = 0.0
+        self.believes_proxies = False
         self.context = contextvars.copy_context()
         """What every request's context variables begin with."""
         self._lifespan_mode = lifespan
@@ -64,11 +65,16 @@ class ASGIHost(App):
 
     # ---- what differs from an app
 
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Be the application itself, under another server."""
+        await self.application(scope, receive, send)
+
     def finalize(self) -> None:
         """Check the configuration; what a server does before it starts. ValueError names the key that is wrong."""
         super().finalize()
         self.websocket_settings = self.config.websocket_settings()
         self.keep_alive_timeout = self.config.KEEP_ALIVE_TIMEOUT
+        self.believes_proxies = bool(self.config.FORWARDED_ALLOW_IPS)
         self.context = contextvars.copy_context()
 
     def run(self, *args: Any, protocol: type[Any] | None = None, **options: Any) -> None:

@@ -46,7 +46,7 @@ class HTTPExchange(Responder):
         host = protocol.app
         head, self._head_read = self._head_read, None
         assert head is not None
-        scope = http_scope(head, protocol.address, host.root_path, host.state)
+        scope = http_scope(head, protocol.address(head), host.root_path, host.state)
         del head
         try:
             await host.application(scope, self.receive, self.send)

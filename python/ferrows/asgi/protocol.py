@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from .._codec import Head
 from ..exceptions import HTTPException, ServerError, ServiceUnavailable
+from ..forwarding import forwarded
 from ..handshake import Handshake, accept
 from ..request import Request
 from ..server.body import BodyReader
@@ -217,12 +218,14 @@ class ASGIProtocol(WebSocketProtocol):
     def _cancel_task(self) -> None:
         """The application's task is never cancelled because its client has left."""
 
-    @property
-    def address(self) -> Address:
-        """Both ends of the connection, as scopes name them."""
+    def address(self, head: Head) -> Address:
+        """Both ends of the connection as a scope names them; the client that a trusted proxy tells, if one does."""
+        info = self.conn_info
+        assert info is not None
+        if self.app.believes_proxies:
+            return Address(info, forwarded(self.app.config, info.client_ip, head.getall))
         if self._address is None:
-            assert self.conn_info is not None
-            self._address = Address(self.conn_info)
+            self._address = Address(info)
         return self._address
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from urllib.parse import unquote_to_bytes
 
@@ -30,7 +30,8 @@ class Address:
 
     __slots__ = ("client", "secure", "server")
 
-    def __init__(self, info: ConnInfo) -> None:
+    def __init__(self, info: ConnInfo, told: Mapping[str, str] | None = None) -> None:
+        """Take a connection's ends; ``told`` is what :func:`ferrows.forwarding.forwarded` returns."""
         self.client = (info.client_ip, info.client_port) if isinstance(info.peername, tuple) else None
         sockname = info.sockname
         if isinstance(sockname, tuple):
@@ -38,6 +39,10 @@ class Address:
         else:
             self.server = (str(sockname), None) if sockname else None
         self.secure = info.ssl
+        if told:
+            # A proxy does not tell the port.
+            self.client = (told["for"], 0) if "for" in told else self.client
+            self.secure = told.get("proto", "https" if info.ssl else "http") == "https"
 
 
 def http_scope(head: Head, address: Address, root_path: str, state: dict[str, Any]) -> dict[str, Any]:

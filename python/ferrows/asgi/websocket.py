@@ -93,7 +93,7 @@ class WebsocketExchange:
         host = protocol.app
         head, self._head = self._head, None
         assert head is not None
-        scope = websocket_scope(head, protocol.address, host.root_path, host.state)
+        scope = websocket_scope(head, protocol.address(head), host.root_path, host.state)
         del head
         try:
             await host.application(scope, self.receive, self.send)
