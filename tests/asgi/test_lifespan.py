@@ -18,7 +18,7 @@ from ferrows.asgi import ASGIHost, ASGIProtocol, LifespanError
 from ferrows.exceptions import ServerError
 from ferrows.server import WebSocketProtocol
 
-from .harness import Receive, Scope, Send, http_only, reply, serving
+from .harness import HANDSHAKE, Receive, Scope, Send, http_only, reply, serving
 
 
 class Lifespan:
@@ -260,6 +260,69 @@ async def test_request_under_way_is_finished_when_the_server_stops() -> None:
         await closing
         # What the application does after its response is waited for too.
         assert ended.is_set()
+
+
+async def test_connection_ends_with_a_stream_that_began_before_the_stop() -> None:
+    go = asyncio.Event()
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        await reply(send, b"a", more=True)
+        await go.wait()
+        await send({"type": "http.response.body", "body": b"b"})
+
+    async with serving(http_only(application)) as served:
+        client = await served.connect()
+        client.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert await client.chunk_after_head() == b"a"
+        closing = served.server.close()
+        await asyncio.sleep(0.02)
+        go.set()
+        assert (await client.chunk(), await client.chunk()) == (b"b", b"")
+        # Long before the grace is over.
+        async with asyncio.timeout(2):
+            assert await client.at_end()
+            await client.close()
+            await closing
+
+
+async def test_server_stops_while_it_reads_over_a_body_that_nobody_wanted() -> None:
+    async with serving(empty) as served:
+        client = await served.connect()
+        client.write(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n")
+        assert (await client.answer()).status == 200
+        closing = served.server.close()
+        await asyncio.sleep(0.02)
+        client.write(b"abcGET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        # Long before the grace is over.
+        async with asyncio.timeout(2):
+            assert await client.at_end()
+            await client.close()
+            await closing
+
+
+@pytest.mark.parametrize("kind", ["http", "websocket"])
+async def test_exit_in_the_application_stops_the_server(kind: str) -> None:
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        assert scope["type"] == kind
+        raise SystemExit(7)
+
+    host = ASGIHost(http_only(application), env_prefix=None)
+    server = await host.create_server(port=0)
+    raised: list[SystemExit] = []
+
+    async def serve() -> None:
+        try:
+            await server.serve_forever()
+        except SystemExit as error:
+            raised.append(error)
+
+    serving = asyncio.ensure_future(serve())
+    reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+    writer.write(HANDSHAKE if kind == "websocket" else b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert (await reader.readline()).startswith(b"HTTP/1.1 500 ")
+    writer.close()
+    await serving
+    assert [error.code for error in raised] == [7]
 
 
 async def test_request_that_does_not_end_is_cancelled_after_the_grace() -> None:

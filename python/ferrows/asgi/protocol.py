@@ -113,7 +113,7 @@ class ASGIProtocol(WebSocketProtocol):
         try:
             if self._discarded is not None:
                 data = self._discard(data)
-            if data:
+            if data and self._phase is not _CLOSING:
                 self._read_head(data)
         except HTTPException as error:
             if self._discarded is None:
@@ -256,7 +256,8 @@ class ASGIProtocol(WebSocketProtocol):
     def complete(self, responder: Responder) -> None:
         """Go on to the next request, since a response is complete."""
         self._log_access(responder.status, responder.bytes_sent)
-        self.keep_alive = responder.keep_alive
+        # The server may have begun to stop since the head was written.
+        self.keep_alive = self.keep_alive and responder.keep_alive
         self._exchange = None
         if self.lost or self._phase is not _HANDLER:
             return
