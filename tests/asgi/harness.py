@@ -124,11 +124,13 @@ class Client:
     async def answer(self, method: str = "GET") -> Answer:
         status, headers = await self.head()
         body = b""
+        chunks = []
         if method == "HEAD" or status in (204, 304):
             pass
         elif "chunked" in headers.get("transfer-encoding", ""):
             while chunk := await self.chunk():
-                body += chunk
+                chunks.append(chunk)
+            body = b"".join(chunks)
         elif "content-length" in headers:
             body = await self.reader.readexactly(int(headers["content-length"]))
         else:

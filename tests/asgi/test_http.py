@@ -103,14 +103,13 @@ async def test_a_scope_is_its_request_s_own() -> None:
 
 
 async def collect(receive: Receive) -> tuple[bytes, int]:
-    body, pieces = b"", 0
+    pieces = []
     while True:
         event = await receive()
         assert event["type"] == "http.request"
-        body += event["body"]
-        pieces += 1
+        pieces.append(event["body"])
         if not event["more_body"]:
-            return body, pieces
+            return b"".join(pieces), len(pieces)
 
 
 @http_only
