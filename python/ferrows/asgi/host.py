@@ -72,7 +72,10 @@ class ASGIHost(App):
     def finalize(self) -> None:
         """Check the configuration; what a server does before it starts. ValueError names the key that is wrong."""
         super().finalize()
-        self.websocket_settings = self.config.websocket_settings()
+        settings = self.config.websocket_settings()
+        if settings.engine is not None:
+            raise ValueError("WEBSOCKET_ENGINE must be None for an ASGI application: it is for routes of ferrows's own")
+        self.websocket_settings = settings
         self.keep_alive_timeout = self.config.KEEP_ALIVE_TIMEOUT
         self.believes_proxies = bool(self.config.FORWARDED_ALLOW_IPS)
         self.context = contextvars.copy_context()
