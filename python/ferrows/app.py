@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from functools import cached_property
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import FrameType, ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 from urllib.parse import quote, urlencode
 from weakref import WeakValueDictionary
@@ -574,7 +574,7 @@ class App(Registrar):
             auto_reload=auto_reload,
             reload_dir=reload_dir,
             target=target,
-            from_main=sys._getframe(1).f_globals.get("__name__") == "__main__",
+            from_main=_caller(sys._getframe(1)) == "__main__",
         )
 
     async def __call__(
@@ -671,6 +671,14 @@ class App(Registrar):
 
 # Of the arguments of `App.run`: what a worker is, it need not be told.
 _NOT_FOR_WORKERS: Final = ("self", "workers", "sock", "auto_reload", "reload_dir", "target", "loop")
+
+
+def _caller(frame: FrameType | None) -> Any:
+    """The module that has called ``run``, by itself or through an ASGI application's host."""
+    while frame is not None and frame.f_globals.get("__name__") == "ferrows.asgi.host":
+        frame = frame.f_back
+    return None if frame is None else frame.f_globals.get("__name__")
+
 
 _INTERNAL: Final = "The server encountered an internal error and cannot complete your request."
 

@@ -257,6 +257,7 @@ async def test_request_under_way_is_finished_when_the_server_stops() -> None:
         go.set()
         answer = await client.answer()
         assert (answer.body, answer.headers["connection"]) == (b"done", "close")
+        await client.close()
         await closing
         # What the application does after its response is waited for too.
         assert ended.is_set()
@@ -362,6 +363,17 @@ async def test_host_is_the_application_under_another_server() -> None:
 
     await ASGIHost(application)({"type": "http"}, None, None)
     assert seen == [({"type": "http"}, None, None)]
+
+
+@pytest.mark.parametrize("name", ["__main__", "module"])
+@pytest.mark.parametrize("call", ["serve_asgi(application, port=0)", "ASGIHost(application).run(port=0)"])
+def test_workers_run_the_program_that_serves(name: str, call: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    launched = []
+    monkeypatch.setattr("ferrows.app.launch", lambda app, *_, **options: launched.append((app, options["from_main"])))
+    exec(f"from ferrows.asgi import ASGIHost, serve_asgi\n{call}", {"__name__": name, "application": empty})
+    ((app, from_main),) = launched
+    assert isinstance(app, ASGIHost) and app.application is empty
+    assert from_main is (name == "__main__")
 
 
 def test_name_is_the_application_s() -> None:
