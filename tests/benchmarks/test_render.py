@@ -157,7 +157,7 @@ def test_report_says_what_was_measured_how_often(made_up: MadeUpRun) -> None:
     made_up.add(ECHO_ONE.name, "aiohttp", 8.0, 8.0)
     made_up.add("echo-8B-text-1x1", "ferrows", 8.0)
     found = {row[0]: row[1:] for row in rows(extents(Run(made_up.document)))}
-    assert found["echo"] == ["5", "3", "0.8 s after 0.2 s", "all that have it, 2"]
+    assert found["echo"] == ["6", "3", "0.8 s after 0.2 s", "all that have it, 2"]
     # It has a process of its own.
     assert found["opening a connection"][0] == "1"
     assert found["text on 1"] == ["12", "1", "0.4 s after 0.1 s", ", ".join(MATRIX_SERVERS)]
