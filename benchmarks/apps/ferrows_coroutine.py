@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from benchmarks.apps.options import BACKLOG, GREETING, HOST, MAX_SIZE, Options, parse
-from ferrows import App, HTTPResponse, Request, Websocket, text
+from benchmarks.apps.options import BACKLOG, FACTS, GREETING, HOST, MAX_SIZE, Options, parse
+from ferrows import App, HTTPResponse, Request, Websocket, json, text
 
 connected: set[Websocket] = set()
 
 
 async def greet(request: Request) -> HTTPResponse:
     return text(GREETING)
+
+
+async def facts(request: Request) -> HTTPResponse:
+    return json(FACTS)
 
 
 async def echo(request: Request, ws: Websocket) -> None:
@@ -50,6 +54,7 @@ def serve(handler: Callable[[Request, Websocket], Awaitable[None]]) -> None:
         USE_UVLOOP=options.uvloop,
     )
     app.add_route(greet, "/")
+    app.add_route(facts, "/json")
     app.add_websocket_route(handler, "/ws")
     app.add_websocket_route(broadcast, "/broadcast")
     app.run(HOST, options.port, access_log=False, backlog=BACKLOG, motd=False)
