@@ -127,7 +127,6 @@ def test_inherited_socket_is_served(start: Start) -> None:
 
 @pytest.mark.parametrize("inherited", [False, True], ids=["port", "fd"])
 def test_workers_run_the_command_again(start: Start, write: Write, inherited: bool) -> None:
-    pytest.importorskip("ferrows.server.target")
     write(
         "making.py",
         """

@@ -18,6 +18,7 @@ from ferrows.cli.main import main
 from ferrows.cli.options import options
 from ferrows.config import Config
 from ferrows.exceptions import ServerError
+from ferrows.server.target import Program
 
 from .conftest import Runs, Write
 
@@ -195,16 +196,15 @@ def test_inherited_socket_is_handed_on(runs: Runs, monkeypatch: pytest.MonkeyPat
     listening.detach()
     given["sock"].close()
     # A worker of this command has it from its supervisor.
-    monkeypatch.setenv("FERROWS_WORKER", "9:9:9:one")
+    monkeypatch.setattr("ferrows.cli.run.is_worker", lambda: True)
     assert ran(runs, "--fd", "9999")[1] == {}
 
 
 def test_workers_run_the_command_again(runs: Runs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    targets = pytest.importorskip("ferrows.server.target")
     monkeypatch.setattr(sys, "argv", ["ferrows", "one:app", "--reload"])
     assert main() == 0
     target = runs.only[1]["target"]
-    assert isinstance(target, targets.Program)
+    assert isinstance(target, Program)
     assert target.folder == tmp_path
     assert target.fresh
 

@@ -221,7 +221,6 @@ async def asgi(scope: Any, receive: Any, send: Any) -> None: ...
 
 
 def test_asgi_application_gets_a_host() -> None:
-    pytest.importorskip("ferrows.asgi")
     host: Any = hosted(asgi, "one:asgi", root_path="/api")
     assert isinstance(host, App)
     assert host.root_path == "/api"

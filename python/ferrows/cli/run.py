@@ -14,6 +14,7 @@ import sysconfig
 import tomllib
 import traceback
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +23,8 @@ from ..config import Config
 from ..exceptions import FerrowsException
 from ..log import LOGGING_CONFIG_DEFAULTS
 from ..server.socket import inherited_socket
+from ..server.target import Program
+from ..server.worker import is_worker
 from .failure import Failure
 from .options import from_environment, options
 from .target import hosted, load
@@ -100,7 +103,8 @@ def _run_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
     wanted: dict[str, Any] = {name: given[name] for name in ("host", "port", "backlog", "workers") if name in given}
     if "uds" in given:
         wanted["unix"] = given["uds"]
-    if "fd" in given and not _is_worker():
+    # The command run again as a worker: its supervisor has the socket and passes it on.
+    if "fd" in given and not is_worker():
         try:
             wanted["sock"] = inherited_socket(given["fd"])
         except OSError as error:
@@ -110,29 +114,20 @@ def _run_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
         if "reload_dir" in given:
             wanted["reload_dir"] = given["reload_dir"]
     if given.get("again") and (wanted.get("workers", 1) != 1 or "auto_reload" in wanted):
-        wanted.update(_target(Path(given.get("app_dir", ".")).absolute()))
+        wanted["target"] = _Command(Path(given.get("app_dir", ".")).absolute())
     tls = _tls(given)
     return wanted if tls is None else {**wanted, "ssl": tls}
 
 
-def _is_worker() -> bool:
-    """Whether this is the command run again as a worker: its supervisor has the socket and passes it on."""
-    return "FERROWS_WORKER" in os.environ
+@dataclass(frozen=True)
+class _Command(Program):
+    """How a worker comes to the app: it runs this command again. Code is what lies below ``code``."""
 
+    code: Path
 
-def _target(folder: Path) -> dict[str, Any]:
-    """Say how a worker comes to the app: it runs this command again. Code is what lies below ``folder``."""
-    try:
-        program: Any = importlib.import_module("ferrows.server.target").Program
-    except ImportError:
-        return {}
-
-    class Command(program):  # type: ignore[misc]
-        @property
-        def folder(self) -> Path:
-            return folder
-
-    return {"target": Command()}
+    @property
+    def folder(self) -> Path:
+        return self.code
 
 
 def _tls(given: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any, Final, NamedTuple
 
 from ..app import App
+from ..asgi import ASGIHost
 from .failure import Failure, tail
 
 __all__ = ["TargetError", "hosted", "load"]
@@ -66,12 +67,7 @@ def hosted(application: Any, target: str, **options: Any) -> App:
     if inspect.isclass(application) or not callable(application):
         what = "a class" if inspect.isclass(application) else f"{type(application).__name__}"
         raise TargetError(f"{target} is {what}, permitted: a ferrows App or an ASGI application")
-    try:
-        host = importlib.import_module("ferrows.asgi").ASGIHost
-    except ImportError:
-        raise TargetError(f"{target} is no ferrows App but {type(application).__name__}") from None
-    app: App = host(application, **options)
-    return app
+    return ASGIHost(application, **options)
 
 
 class _Parsed(NamedTuple):
