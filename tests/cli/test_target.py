@@ -226,12 +226,6 @@ def test_asgi_application_gets_a_host() -> None:
     assert host.root_path == "/api"
 
 
-def test_asgi_application_without_a_host_is_no_app(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "ferrows.asgi", None)
-    with pytest.raises(TargetError, match="one:asgi is no ferrows App but function"):
-        hosted(asgi, "one:asgi")
-
-
 @pytest.fixture
 def app() -> App:
     return App("hosted", env_prefix=None)
