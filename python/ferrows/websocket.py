@@ -188,6 +188,11 @@ class WebsocketMethods(_Stream):
         error = self._closed_error()
         return StopAsyncIteration() if isinstance(error, ConnectionClosedOK) else error
 
+    def _end_event(self) -> dict[str, Any]:
+        """Return what ``recv_event`` gives at the end: ASGI's ``websocket.disconnect``."""
+        error = self._closed_error()
+        return {"type": "websocket.disconnect", "code": error.code, "reason": error.reason}
+
     # ---- receiving
 
     async def _recv_within(self, timeout: float) -> Data:

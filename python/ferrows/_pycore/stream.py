@@ -207,6 +207,9 @@ class MessageStream:
             return self._recv_within(timeout)
         return Receive(self, Mode.MESSAGE)
 
+    def recv_event(self) -> Coroutine[Any, Any, dict[str, Any]]:
+        return Receive(self, Mode.EVENT)
+
     def recv_fragment(self) -> Coroutine[Any, Any, tuple[str | bytes, bool]]:
         return Receive(self, Mode.FRAGMENT)
 
@@ -325,6 +328,9 @@ class MessageStream:
     def _iteration_end(self) -> BaseException:
         raise NotImplementedError
 
+    def _end_event(self) -> dict[str, Any]:
+        raise NotImplementedError
+
     # ---- the queue
 
     def take(self, mode: Mode) -> Any:
@@ -354,6 +360,8 @@ class MessageStream:
             self._adjust_reading()
         if mode is Mode.FRAGMENT:
             return item.data, item.fin if isinstance(item, Fragment) else True
+        if mode is Mode.EVENT:
+            return {"type": "websocket.receive", "text" if isinstance(item.data, str) else "bytes": item.data}
         return item.data
 
     def _append(self, item: Item) -> None:

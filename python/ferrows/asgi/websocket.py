@@ -34,9 +34,17 @@ class ClientDisconnected(WebsocketClosed, OSError):
 
 
 class ASGIWebsocket(Websocket):
-    """A websocket whose end is an OSError, so that the codec's ``send`` can be the application's own."""
+    """A websocket whose ``recv_event`` and ``send`` can be the application's own: its end is an OSError."""
 
-    __slots__ = ()
+    __slots__ = ("exchange",)
+
+    exchange: WebsocketExchange | None
+
+    def _end_event(self) -> dict[str, Any]:
+        event = super()._end_event()
+        if self.exchange is not None:
+            self.exchange.disconnect_received(event["code"], event["reason"])
+        return event
 
     def _closed_error(self) -> WebsocketClosed:
         ended = super()._closed_error()
@@ -76,7 +84,7 @@ class WebsocketExchange:
         self._request: Request | None = request
         self._handshake: Handshake | None = handshake
         # The codec's own methods, between the handshake and the application's close.
-        self._recv: Callable[[], Awaitable[str | bytes]] | None = None
+        self._recv: Callable[[], Awaitable[Event]] | None = None
         self._send: Callable[[Any], Awaitable[None]] | None = None
         # Whether the application has received websocket.connect.
         self._asked = False
@@ -105,27 +113,18 @@ class WebsocketExchange:
         except BaseException as error:
             self._failed(error, scope)
         finally:
+            if self.ws is not None:
+                self.ws.exchange = None
             # None where an eager task has not waited for anything yet.
             if self.task is not None:
                 protocol.forget_task(self.task)
 
     # ---- what the application calls
 
-    async def receive(self) -> Event:
-        """Return ``websocket.connect``, then the messages, and after the last one ``websocket.disconnect``."""
-        recv = self._recv
-        if recv is None:
-            return await self._receive_before()
-        try:
-            message = await recv()
-        except WebsocketClosed as closed:
-            # Our answer to the peer's Close is still to come, and the codec would let this turn send before it.
-            self._send = None
-            self._end = closed.code, closed.reason
-            return {"type": "websocket.disconnect", "code": closed.code, "reason": closed.reason}
-        if type(message) is str:
-            return {"type": "websocket.receive", "text": message}
-        return {"type": "websocket.receive", "bytes": message}
+    def receive(self) -> Awaitable[Event]:
+        """Wait for ``websocket.connect``, then for the messages, and after the last one ``websocket.disconnect``."""
+        # The codec's own awaitable, with no coroutine around it.
+        return self._receive_before() if self._recv is None else self._recv()
 
     def send(self, event: Event) -> Awaitable[None]:
         """Take an event; what is returned is to be awaited.
@@ -144,7 +143,13 @@ class WebsocketExchange:
                     return send(data)
         return self._send_other(event)
 
-    # ---- what the protocol calls
+    # ---- what the websocket and the protocol call
+
+    def disconnect_received(self, code: int, reason: str) -> None:
+        """Take note that the application has received ``websocket.disconnect``."""
+        # Our answer to the peer's Close is still to come, and the codec would let this turn send before it.
+        self._send = None
+        self._end = code, reason
 
     def client_left(self) -> None:
         """Take note that the client has left before the handshake was answered."""
@@ -230,7 +235,8 @@ class WebsocketExchange:
         response = b"%b%b\r\n" % (handshake.response[:-2], encode_fields(headers)[0])
         self.ws = ws = self.protocol.accept(request, handshake._replace(response=response, subprotocol=subprotocol))
         self._handshake = self._request = None
-        self._recv, self._send = ws.recv, ws.send
+        ws.exchange = self
+        self._recv, self._send = ws.recv_event, ws.send
         self._wake()
 
     def _close(self, ws: Websocket, event: Event) -> None:

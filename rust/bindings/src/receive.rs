@@ -26,6 +26,8 @@ pub enum Mode {
     Iteration,
     /// One step of `recv_streaming()`: a pair of data and fin, else `WebsocketClosed`.
     Fragment,
+    /// `recv_event()`: a message as ASGI's `websocket.receive`, else what the subclass makes of the end.
+    Event,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -192,6 +194,7 @@ impl Receive {
                 let name = match mode {
                     Mode::Iteration => intern!(py, "_iteration_end"),
                     Mode::Message | Mode::Fragment => intern!(py, "_closed_error"),
+                    Mode::Event => return Ok(Step::Done(stream.call_method0(intern!(py, "_end_event"))?)),
                 };
                 Err(PyErr::from_value(stream.call_method0(name)?))
             }

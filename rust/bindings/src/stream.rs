@@ -208,6 +208,11 @@ impl MessageStream {
         }
     }
 
+    /// The next message as an event of ASGI.
+    fn recv_event<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, Receive>> {
+        Receive::start(slf, Mode::Event)
+    }
+
     /// One step of `recv_streaming()`.
     fn recv_fragment<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, Receive>> {
         Receive::start(slf, Mode::Fragment)
