@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from . import exceptions, response
+from ._codec import broadcast
 from .app import App
 from .blueprints import Blueprint
 from .config import Config
@@ -26,6 +27,7 @@ __all__ = [
     "Websocket",
     "WebsocketClosed",
     "__version__",
+    "broadcast",
     "empty",
     "exceptions",
     "file",

@@ -13,6 +13,7 @@ mod sending;
 mod turns;
 
 pub use receiving::Taken;
+pub use sending::Payload;
 
 use crate::convert;
 use crate::queue::Queue;
@@ -52,6 +53,8 @@ impl Limit {
 #[allow(clippy::struct_excessive_bools, reason = "each is one independent fact of a state that has no fewer")]
 pub struct MessageStream {
     core: Connection,
+    /// A frame that other streams have as well. It leaves before the core's output.
+    shared: Option<Py<PyBytes>>,
     queue: Queue,
     waiter: Option<Py<Receive>>,
     event_loop: Py<PyAny>,
@@ -111,6 +114,7 @@ impl MessageStream {
         let role = if client { Role::Client } else { Role::Server };
         Ok(Self {
             core: Connection::new(convert::config(role, max_size, deflate)?),
+            shared: None,
             queue: Queue::default(),
             waiter: None,
             event_loop: r#loop,
@@ -377,7 +381,7 @@ impl MessageStream {
         visit.call(&self.event_loop)?;
         visit.call(&self.transport)?;
         visit.call(&self.waiter)?;
-        // The queue holds str and bytes only, which refer to nothing.
+        // The queue and the shared frame are str and bytes only, which refer to nothing.
         Ok(())
     }
 

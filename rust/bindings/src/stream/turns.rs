@@ -5,7 +5,6 @@ use crate::batch::Batch;
 use crate::receive::{Receive, Woken};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
 
 /// Messages that one connection may work off before other connections get their turn.
 pub(super) const TURN_MESSAGES: u16 = 256;
@@ -18,7 +17,7 @@ impl MessageStream {
     pub(super) fn leave_or_wait(slf: &Bound<'_, Self>) -> PyResult<()> {
         let (waits, pending) = {
             let this = slf.borrow();
-            (this.turn != Turn::Idle || this.batched, this.core.pending_output())
+            (this.turn != Turn::Idle || this.batched, this.pending_output(slf.py()))
         };
         if !waits {
             if !Batch::add(slf) {
@@ -121,22 +120,24 @@ impl MessageStream {
         Ok(())
     }
 
-    fn flush(slf: &Bound<'_, Self>, before_close: bool) -> PyResult<()> {
+    pub(super) fn flush(slf: &Bound<'_, Self>, before_close: bool) -> PyResult<()> {
         let py = slf.py();
-        let (transport, output) = {
+        let (transport, output, rest) = {
             let this = &mut *slf.borrow_mut();
-            if this.core.pending_output() == 0 && (before_close || !this.core.has_pending_close()) {
+            if this.pending_output(py) == 0 && (before_close || !this.core.has_pending_close()) {
                 return Ok(());
             }
             if !before_close {
                 this.core.flush_close();
             }
-            let output = PyBytes::new(py, this.core.output());
-            this.core.clear_output();
+            let (output, rest) = this.take_output(py)?;
             let Some(transport) = &this.transport else { return Ok(()) };
-            (transport.bind(py).clone(), output)
+            (transport.bind(py).clone(), output, rest)
         };
         transport.call_method1(intern!(py, "write"), (output,))?;
+        if let Some(rest) = rest {
+            transport.call_method1(intern!(py, "write"), (rest,))?;
+        }
         Ok(())
     }
 
