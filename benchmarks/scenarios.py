@@ -117,7 +117,8 @@ class Scenario:
     def takes(self, server: Server) -> bool:
         """Whether it can be put to this server."""
         chosen = not self.servers or server.name in self.servers
-        return chosen and self.needs <= server.abilities and (self.deflate or not server.deflate_only)
+        differs = server.differs_in is None or server.differs_in in self.needs
+        return chosen and differs and self.needs <= server.abilities
 
 
 def size_label(size: int) -> str:

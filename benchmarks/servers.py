@@ -49,8 +49,8 @@ class Server:
     environment: Mapping[str, str] = field(default_factory=dict)
     deflate: str = ""
     """What is special about its compression."""
-    deflate_only: bool = False
-    """Whether it differs from another one only where messages are compressed."""
+    differs_in: Ability | None = None
+    """Where alone it differs from another one: it is measured in what needs that, and nowhere else."""
     note: str = ""
 
     @property
@@ -84,7 +84,13 @@ SERVERS: Final = (
         deflate="no context takeover, its default",
         note="`async for message in ws: await ws.send(message)`",
     ),
-    Server("ferrows, burst", "ferrows_burst", Kind.OURS, note="the same with `recv_burst`"),
+    Server(
+        "ferrows, burst",
+        "ferrows_burst",
+        Kind.OURS,
+        frozenset({Ability.DEFLATE, Ability.HTTP}),
+        note="the same with `recv_burst`; it broadcasts as the first does",
+    ),
     Server(
         "ferrows, asyncio loop",
         "ferrows_coroutine",
@@ -105,7 +111,7 @@ SERVERS: Final = (
         Kind.OURS,
         arguments=("--takeover",),
         deflate="keeps the context from message to message, where the client does not ask otherwise",
-        deflate_only=True,
+        differs_in=Ability.DEFLATE,
     ),
     Server(
         "ferrows, level 2",
@@ -113,7 +119,7 @@ SERVERS: Final = (
         Kind.OURS,
         arguments=LEVEL_2,
         deflate="level 2, memory level 5: about the size of aiohttp's messages, whose level cannot be set",
-        deflate_only=True,
+        differs_in=Ability.DEFLATE,
     ),
     Server(
         "ferrows, takeover, level 2",
@@ -121,7 +127,14 @@ SERVERS: Final = (
         Kind.OURS,
         arguments=("--takeover", *LEVEL_2),
         deflate="the same, and keeps the context",
-        deflate_only=True,
+        differs_in=Ability.DEFLATE,
+    ),
+    Server(
+        "ferrows, broadcast()",
+        "ferrows_broadcast",
+        Kind.OURS,
+        differs_in=Ability.BROADCAST,
+        note="`broadcast(connected, message)` in place of a loop of `await peer.send(message)`",
     ),
     Server(
         "picows, callback",
