@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+import asyncio.selector_events
 import ssl
+import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
+import pytest
 import trustme
 import websockets
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 
 from ferrows import App, Request, Websocket, broadcast
+from ferrows._codec import CODEC
 
 from .harness import on_both_loops
 
-CLIENTS = 12
+CLIENTS = 24  # enough for the extension to write past the transports
 LARGE = 1 << 20  # bytes: the buffers of a connection take some of these
 
 
@@ -107,3 +112,62 @@ async def test_a_client_that_does_not_read_is_left_out_and_the_others_are_served
         await stuck.send("you read again")
         await publisher.send("on")
         assert [await slow.recv(), await slow.recv()] == ["you read again", "on"]
+
+
+@on_both_loops
+async def test_what_a_socket_does_not_take_at_once_follows_in_order(app: App) -> None:
+    room = Room(app)
+    async with clients(app, CLIENTS, deflate=False) as connected:
+        publisher, *readers, slow = connected
+        slow.transport.pause_reading()
+        count = 0
+        while not room.left_out:
+            # Below what leaves at once, so that it is the turn's end that writes.
+            message = f"{count} " * 10_000
+            await publisher.send(message)
+            assert all([await client.recv() == message for client in (publisher, *readers)])
+            count += 1
+        (stuck,) = set(room.left_out)
+        assert stuck.messages_sent == count - len(room.left_out)
+        slow.transport.resume_reading()
+        got = [await slow.recv() == f"{number} " * 10_000 for number in range(stuck.messages_sent)]
+        assert got == [True] * len(got)
+        await stuck.send("you read again")
+        assert await slow.recv() == "you read again"
+
+
+@pytest.mark.skipif(CODEC == "pure Python", reason="the twin leaves writing to the transports")
+@pytest.mark.skipif(sys.platform != "linux", reason="done on Linux only")
+@pytest.mark.parametrize(("count", "way"), [(CLIENTS, "past the transports"), (4, "through the transports")])
+async def test_what_goes_to_many_is_written_past_the_transports(
+    app: App, count: int, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Room(app)
+    written: list[bytes] = []
+    transport: Any = asyncio.selector_events._SelectorSocketTransport  # type: ignore[attr-defined]
+    write = transport.write
+
+    def count_of_servers(self: Any, data: Any) -> None:
+        if data[0] == 0x81 and data[1] < 0x80:
+            written.append(bytes(data))
+        write(self, data)
+
+    monkeypatch.setattr(transport, "write", count_of_servers)
+    async with clients(app, count, deflate=False) as connected:
+        for message in ("one", "two"):
+            await connected[0].send(message)
+            assert {await client.recv() for client in connected} == {message}
+    # The one who sent gets its own at the end of its turn, as ever.
+    assert len(written) == (2 if way == "past the transports" else 2 * count)
+
+
+@on_both_loops
+async def test_several_who_send_at_the_same_time_reach_everyone(app: App) -> None:
+    room = Room(app)
+    async with clients(app, CLIENTS, deflate=False) as connected:
+        for _ in range(20):
+            for index, client in enumerate(connected[:6]):
+                await client.send(f"from {index}")
+            for client in connected:
+                assert {await client.recv() for _ in range(6)} == {f"from {index}" for index in range(6)}
+    assert room.left_out == []

@@ -4,6 +4,7 @@
 //! turn that is outermost on the stack has the batch; there is one a thread, as there is one event loop.
 
 use crate::convert;
+use crate::direct;
 use crate::stream::MessageStream;
 use pyo3::exceptions::{PyException, PyRuntimeError};
 use pyo3::intern;
@@ -60,10 +61,13 @@ impl<'py> Batch<'py> {
         if streams.is_empty() {
             return Ok(());
         }
-        let mut result = Ok(());
+        let (direct, mut result) = match direct::running_loop(self.0, streams.len()) {
+            Ok(direct) => (direct, Ok(())),
+            Err(error) => (None, Err(error)),
+        };
         for stream in streams {
             let stream = stream.into_bound(self.0);
-            if let Err(error) = guarded(&stream, || MessageStream::leave_batch(&stream)) {
+            if let Err(error) = guarded(&stream, || MessageStream::leave_batch(&stream, direct.as_ref())) {
                 result = Err(error);
             }
         }

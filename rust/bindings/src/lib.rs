@@ -4,6 +4,7 @@ mod batch;
 mod broadcast;
 mod connection;
 mod convert;
+mod direct;
 mod head;
 mod inbox;
 mod payload;

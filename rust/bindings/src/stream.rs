@@ -16,6 +16,7 @@ pub use receiving::Taken;
 pub use sending::Payload;
 
 use crate::convert;
+use crate::direct::Socket;
 use crate::queue::Queue;
 use crate::receive::{Mode, Receive};
 use ferrows_core::{Connection, Role, State};
@@ -59,6 +60,7 @@ pub struct MessageStream {
     waiter: Option<Py<Receive>>,
     event_loop: Py<PyAny>,
     transport: Option<Py<PyAny>>,
+    socket: Socket,
     turn: Turn,
     turn_left: u16,
     turn_scheduled: bool,
@@ -119,6 +121,7 @@ impl MessageStream {
             waiter: None,
             event_loop: r#loop,
             transport,
+            socket: Socket::Unknown,
             turn: Turn::Idle,
             turn_left: 0,
             turn_scheduled: false,

@@ -2,6 +2,7 @@
 
 use super::{MessageStream, Turn};
 use crate::batch::Batch;
+use crate::direct::{self, Socket};
 use crate::receive::{Receive, Woken};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -28,13 +29,16 @@ impl MessageStream {
         if pending > CORK_LIMIT { Self::flush(slf, true) } else { Ok(()) }
     }
 
-    /// The batch ends that this stream is in.
-    pub fn leave_batch(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let idle = {
+    /// The batch ends that this stream is in; a stream of the loop in `direct` writes to its socket itself.
+    pub fn leave_batch(slf: &Bound<'_, Self>, direct: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+        let (idle, direct) = {
             let mut this = slf.borrow_mut();
             this.batched = false;
-            this.turn == Turn::Idle
+            (this.turn == Turn::Idle, direct.is_some_and(|direct| this.event_loop.is(direct)))
         };
+        if direct {
+            Self::flush_directly(slf)?;
+        }
         if idle { Self::settle(slf) } else { Self::flush(slf, true) }
     }
 
@@ -135,6 +139,35 @@ impl MessageStream {
             (transport.bind(py).clone(), output, rest)
         };
         transport.call_method1(intern!(py, "write"), (output,))?;
+        if let Some(rest) = rest {
+            transport.call_method1(intern!(py, "write"), (rest,))?;
+        }
+        Ok(())
+    }
+
+    /// Let what was sent leave as far as the socket takes it, if nothing waits in the transport; a pending Close stays.
+    fn flush_directly(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let (transport, mut socket) = {
+            let this = slf.borrow();
+            let Some(transport) = &this.transport else { return Ok(()) };
+            (transport.bind(py).clone(), this.socket)
+        };
+        if let Socket::Unknown = socket {
+            socket = Socket::of(&transport);
+            slf.borrow_mut().socket = socket;
+        }
+        let Socket::Descriptor(descriptor) = socket else { return Ok(()) };
+        let (output, rest) = {
+            let this = &mut *slf.borrow_mut();
+            if this.transport.is_none() || this.write_paused || this.pending_output(py) == 0 {
+                return Ok(());
+            }
+            this.take_output(py)?
+        };
+        if let Some(left) = direct::write(descriptor, &transport, output)? {
+            transport.call_method1(intern!(py, "write"), (left,))?;
+        }
         if let Some(rest) = rest {
             transport.call_method1(intern!(py, "write"), (rest,))?;
         }
