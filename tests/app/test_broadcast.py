@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import asyncio.selector_events
+import socket
 import ssl
 import sys
 from collections.abc import AsyncIterator
@@ -171,3 +172,52 @@ async def test_several_who_send_at_the_same_time_reach_everyone(app: App) -> Non
             for client in connected:
                 assert {await client.recv() for _ in range(6)} == {f"from {index}" for index in range(6)}
     assert room.left_out == []
+
+
+class Careless(asyncio.Protocol):
+    """Does not tell its websocket that the transport is gone."""
+
+    def __init__(self, made: list[Careless]) -> None:
+        self.made = made
+        self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: Any) -> None:
+        self.ws = Websocket(asyncio.get_running_loop(), transport)
+        self.made.append(self)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.lost.set_result(None)
+
+
+@on_both_loops
+async def test_nothing_is_written_to_whoever_has_the_number_of_a_closed_socket() -> None:
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda *_: None)  # uvloop refuses to write to a transport that is closed
+    made: list[Careless] = []
+    server = await loop.create_server(lambda: Careless(made), "127.0.0.1", 0)
+    streams = [await asyncio.open_connection(*server.sockets[0].getsockname()) for _ in range(CLIENTS)]
+    while len(made) < CLIENTS:
+        await asyncio.sleep(0)
+    everyone = [protocol.ws for protocol in made]
+    assert broadcast(everyone, "a") == []
+    assert [await reader.readexactly(3) for reader, _ in streams] == [b"\x81\x01a"] * CLIENTS
+    for protocol in made:
+        assert protocol.ws.transport is not None
+        protocol.ws.transport.close()
+    for protocol, (reader, writer) in zip(made, streams, strict=True):
+        await protocol.lost
+        assert await reader.read() == b""
+        writer.close()
+        await writer.wait_closed()
+    await asyncio.sleep(0)
+    pairs = [socket.socketpair() for _ in range(2 * CLIENTS)]
+    broadcast(everyone, "b")
+    ends = [end for pair in pairs for end in pair]
+    for end in ends:
+        end.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            end.recv(100)
+    for end in ends:
+        end.close()
+    server.close()
+    await server.wait_closed()
