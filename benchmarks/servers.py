@@ -93,7 +93,13 @@ SERVERS: Final = (
         deflate="no context takeover, its default",
         note="`async for message in ws: await ws.send(message)`",
     ),
-    Server("ferrows, burst", "ferrows_burst", Kind.OURS, note="the same with `recv_burst`"),
+    Server(
+        "ferrows, burst",
+        "ferrows_burst",
+        Kind.OURS,
+        frozenset({Ability.DEFLATE, Ability.HTTP}),
+        note="the same with `recv_burst`; it broadcasts as the first does",
+    ),
     Server(
         "ferrows, asyncio loop",
         "ferrows_coroutine",
@@ -131,6 +137,13 @@ SERVERS: Final = (
         arguments=("--takeover", *LEVEL_2),
         deflate="the same, and keeps the context",
         only=frozenset({Ability.DEFLATE}),
+    ),
+    Server(
+        "ferrows, broadcast()",
+        "ferrows_broadcast",
+        Kind.OURS,
+        only=frozenset({Ability.BROADCAST}),
+        note="`broadcast(connected, message)` in place of a loop of `await peer.send(message)`",
     ),
     Server(
         "ferrows, ASGI",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import TypeAlias
 
 from benchmarks.apps.options import BACKLOG, FACTS, GREETING, HOST, MAX_SIZE, Options, parse
 from ferrows import App, HTTPResponse, Request, Websocket, json, text
@@ -43,8 +44,11 @@ def compression(options: Options) -> dict[str, object]:
     }
 
 
-def serve(handler: Callable[[Request, Websocket], Awaitable[None]]) -> None:
-    """Serve with ``handler`` on ``/ws``."""
+Handler: TypeAlias = Callable[[Request, Websocket], Awaitable[None]]
+
+
+def serve(handler: Handler, broadcaster: Handler = broadcast) -> None:
+    """Serve with ``handler`` on ``/ws``, and ``broadcaster`` on ``/broadcast``."""
     options = parse()
     app = App("benchmark")
     app.config.update(
@@ -56,7 +60,7 @@ def serve(handler: Callable[[Request, Websocket], Awaitable[None]]) -> None:
     app.add_route(greet, "/")
     app.add_route(facts, "/json")
     app.add_websocket_route(handler, "/ws")
-    app.add_websocket_route(broadcast, "/broadcast")
+    app.add_websocket_route(broadcaster, "/broadcast")
     app.run(HOST, options.port, access_log=False, backlog=BACKLOG, motd=False)
 
 

@@ -39,7 +39,7 @@ from benchmarks.scenarios import (
     size_label,
 )
 from benchmarks.servers import SERVERS, Kind, Server, server_named
-from benchmarks.targets import NATIVE, OURS, TWIN
+from benchmarks.targets import BROADCASTING, COMPRESSING, NATIVE, OURS, TWIN
 
 
 def arguments(scenario: Scenario, rate: float | None = None) -> str:
@@ -177,7 +177,9 @@ def test_servers_are_asked_for_what_they_have() -> None:
     sanic, floor = server_named("Sanic"), server_named("epoll floor")
     assert ECHO_ONE.takes(sanic) and HTTP.takes(sanic) and not DEFLATE_ONE.takes(sanic)
     takeover = server_named("ferrows, takeover")
-    assert DEFLATE_ONE.takes(takeover) and not ECHO_ONE.takes(takeover)
+    assert DEFLATE_ONE.takes(takeover) and not ECHO_ONE.takes(takeover) and not BROADCASTS[0].takes(takeover)
+    call = server_named("ferrows, broadcast()")
+    assert BROADCASTS[0].takes(call) and not ECHO_ONE.takes(call) and not DEFLATE_ONE.takes(call)
     assert ECHO_ONE.takes(floor) and not BROADCASTS[0].takes(floor)
 
 
@@ -194,6 +196,7 @@ def test_servers_have_apps_requirements_and_names_that_differ() -> None:
 def test_servers_that_the_aims_name_exist() -> None:
     for name in (OURS, TWIN, NATIVE, "picows, callback", "picows, queue", "aiohttp", "Sanic", "socketify"):
         assert server_named(name).name == name
+    assert {server_named(name).kind for name in (*BROADCASTING, *COMPRESSING)} == {Kind.OURS}
     assert SERVERS[0].name == OURS
 
 

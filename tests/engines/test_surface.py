@@ -14,7 +14,7 @@ from websocket.test_large import *  # noqa: F403
 from websocket.test_receiving import *  # noqa: F403
 from websocket.test_sending import *  # noqa: F403
 
-from ferrows import App
+from ferrows import App, Websocket, broadcast
 from ferrows.engines import ENGINES, EngineWebsocket, FerrowsEngine
 
 
@@ -35,3 +35,19 @@ def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
 
     monkeypatch.setattr(websocket.harness, "Websocket", make)
     return name
+
+
+async def test_broadcast_reaches_websockets_of_every_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    on_engine, slow = websocket.harness.Peer(), websocket.harness.Peer()
+    monkeypatch.setattr(websocket.harness, "Websocket", Websocket)
+    ours, closed = websocket.harness.Peer(), websocket.harness.Peer()
+    slow.ws.pause_writing()
+    await closed.lose()
+    everyone = [slow, ours, on_engine, closed]
+    assert broadcast((peer.ws for peer in everyone), "news") == [slow.ws, closed.ws]
+    assert [peer.sent for peer in everyone] == [[], [(1, b"news")], [(1, b"news")], []]
+    with pytest.raises(TypeError, match="permitted: str or bytes-like"):
+        broadcast([on_engine.ws, ours.ws], 1)
+    with pytest.raises(TypeError, match="permitted: Websocket"):
+        broadcast([on_engine.ws, ours.ws, object()], "x")  # type: ignore[list-item]
+    assert len(on_engine.sent) == len(ours.sent) == 1

@@ -129,6 +129,10 @@ class EngineInbox(Inbox):
 
     # ---- sending
 
+    def encoding(self, length: int, compress: bool | None = None) -> None:
+        """Return None: an engine encodes for itself what is sent to many, too."""
+        return None
+
     def send_text(self, data: str, fin: bool = True, compress: bool | None = None) -> None:
         """Send text by the engine, which decides itself what it compresses."""
         self._require_turn(TEXT)

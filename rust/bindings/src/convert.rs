@@ -7,6 +7,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyString, PyType};
+use std::any::Any;
 
 /// Build the core's configuration from Python's keyword arguments.
 ///
@@ -112,6 +113,12 @@ pub fn with_bytes<R>(data: &Bound<'_, PyAny>, work: impl FnOnce(&[u8]) -> R) -> 
     })?;
     // A mutable buffer may change under us once other code runs: take a copy of it first.
     Ok(work(&buffer.to_vec(data.py())?))
+}
+
+/// What a panic that was caught has to say.
+pub fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(ToString::to_string);
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "unknown panic".to_owned())
 }
 
 /// A payload as the object that a handler gets. The core has validated text.

@@ -1,8 +1,10 @@
 //! The extension module `ferrows._core`: a thin layer of pyo3 over `ferrows-core`.
 
 mod batch;
+mod broadcast;
 mod connection;
 mod convert;
+mod direct;
 mod head;
 mod inbox;
 mod payload;
@@ -16,6 +18,8 @@ use pyo3::prelude::*;
 /// RFC 6455 framing, RFC 7692 compression, and the hot half of a `Websocket`.
 #[pymodule]
 mod _core {
+    #[pymodule_export]
+    use crate::broadcast::broadcast;
     #[pymodule_export]
     use crate::connection::{Connection, apply_mask};
     #[pymodule_export]

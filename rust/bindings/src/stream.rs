@@ -13,8 +13,10 @@ mod sending;
 mod turns;
 
 pub use receiving::Taken;
+pub use sending::Payload;
 
 use crate::convert;
+use crate::direct::Socket;
 use crate::queue::Queue;
 use crate::receive::{Mode, Receive};
 use ferrows_core::{Connection, Role, State};
@@ -52,10 +54,13 @@ impl Limit {
 #[allow(clippy::struct_excessive_bools, reason = "each is one independent fact of a state that has no fewer")]
 pub struct MessageStream {
     core: Connection,
+    /// A frame that other streams have as well. It leaves before the core's output.
+    shared: Option<Py<PyBytes>>,
     queue: Queue,
     waiter: Option<Py<Receive>>,
     event_loop: Py<PyAny>,
     transport: Option<Py<PyAny>>,
+    socket: Socket,
     turn: Turn,
     turn_left: u16,
     sends_left: u16,
@@ -112,10 +117,12 @@ impl MessageStream {
         let role = if client { Role::Client } else { Role::Server };
         Ok(Self {
             core: Connection::new(convert::config(role, max_size, deflate)?),
+            shared: None,
             queue: Queue::default(),
             waiter: None,
             event_loop: r#loop,
             transport,
+            socket: Socket::Unknown,
             turn: Turn::Idle,
             turn_left: 0,
             sends_left: turns::SENDS_A_TURN,
@@ -385,7 +392,7 @@ impl MessageStream {
         visit.call(&self.event_loop)?;
         visit.call(&self.transport)?;
         visit.call(&self.waiter)?;
-        // The queue holds str and bytes only, which refer to nothing.
+        // The queue and the shared frame are str and bytes only, which refer to nothing.
         Ok(())
     }
 

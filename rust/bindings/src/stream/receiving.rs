@@ -81,10 +81,7 @@ impl MessageStream {
         };
         let worked = catch_unwind(AssertUnwindSafe(|| work(core, &mut inbox)));
         queue.give_back();
-        worked.map_err(|panic| {
-            let text = panic.downcast_ref::<&str>().map(ToString::to_string);
-            text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "unknown panic".to_owned())
-        })
+        worked.map_err(|panic| convert::panic_message(&*panic))
     }
 
     /// Make the next message available fragment by fragment.

@@ -2,10 +2,10 @@
 
 use super::{MessageStream, Turn};
 use crate::batch::Batch;
+use crate::direct::{self, Socket};
 use crate::receive::{Receive, Woken};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
 
 /// Messages that one connection may work off before other connections get their turn.
 pub(super) const TURN_MESSAGES: u16 = 256;
@@ -24,7 +24,7 @@ impl MessageStream {
     pub(super) fn leave_or_wait(slf: &Bound<'_, Self>) -> PyResult<()> {
         let (waits, pending) = {
             let this = slf.borrow();
-            (this.turn != Turn::Idle || this.batched, this.core.pending_output())
+            (this.turn != Turn::Idle || this.batched, this.pending_output(slf.py()))
         };
         if !waits {
             if !Batch::add(slf) {
@@ -35,14 +35,17 @@ impl MessageStream {
         if pending > CORK_LIMIT { Self::flush(slf, true) } else { Ok(()) }
     }
 
-    /// The batch ends that this stream is in.
-    pub fn leave_batch(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let idle = {
+    /// The batch ends that this stream is in; a stream of the loop in `direct` writes to its socket itself.
+    pub fn leave_batch(slf: &Bound<'_, Self>, direct: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+        let (idle, direct) = {
             let mut this = slf.borrow_mut();
             this.batched = false;
             this.sends_left = SENDS_A_TURN;
-            this.turn == Turn::Idle
+            (this.turn == Turn::Idle, direct.is_some_and(|direct| this.event_loop.is(direct)))
         };
+        if direct {
+            Self::flush_directly(slf)?;
+        }
         if idle { Self::settle(slf) } else { Self::flush(slf, true) }
     }
 
@@ -129,22 +132,53 @@ impl MessageStream {
         Ok(())
     }
 
-    fn flush(slf: &Bound<'_, Self>, before_close: bool) -> PyResult<()> {
+    pub(super) fn flush(slf: &Bound<'_, Self>, before_close: bool) -> PyResult<()> {
         let py = slf.py();
-        let (transport, output) = {
+        let (transport, output, rest) = {
             let this = &mut *slf.borrow_mut();
-            if this.core.pending_output() == 0 && (before_close || !this.core.has_pending_close()) {
+            if this.pending_output(py) == 0 && (before_close || !this.core.has_pending_close()) {
                 return Ok(());
             }
             if !before_close {
                 this.core.flush_close();
             }
-            let output = PyBytes::new(py, this.core.output());
-            this.core.clear_output();
+            let (output, rest) = this.take_output(py)?;
             let Some(transport) = &this.transport else { return Ok(()) };
-            (transport.bind(py).clone(), output)
+            (transport.bind(py).clone(), output, rest)
         };
         transport.call_method1(intern!(py, "write"), (output,))?;
+        if let Some(rest) = rest {
+            transport.call_method1(intern!(py, "write"), (rest,))?;
+        }
+        Ok(())
+    }
+
+    /// Let what was sent leave as far as the socket takes it, if nothing waits in the transport; a pending Close stays.
+    fn flush_directly(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let (transport, mut socket) = {
+            let this = slf.borrow();
+            let Some(transport) = &this.transport else { return Ok(()) };
+            (transport.bind(py).clone(), this.socket)
+        };
+        if let Socket::Unknown = socket {
+            socket = Socket::of(&transport);
+            slf.borrow_mut().socket = socket;
+        }
+        let Socket::Descriptor(descriptor) = socket else { return Ok(()) };
+        let (output, rest) = {
+            let this = &mut *slf.borrow_mut();
+            if this.transport.is_none() || this.write_paused || this.pending_output(py) == 0 {
+                return Ok(());
+            }
+            this.take_output(py)?
+        };
+        if let Some(left) = direct::write(descriptor, &transport, output)? {
+            transport.call_method1(intern!(py, "write"), (left,))?;
+        }
+        if let Some(rest) = rest {
+            transport.call_method1(intern!(py, "write"), (rest,))?;
+        }
         Ok(())
     }
 
