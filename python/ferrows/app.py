@@ -11,7 +11,6 @@ from functools import cached_property
 from pathlib import Path
 from types import FrameType, ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar, Final
-from urllib.parse import quote, urlencode
 from weakref import WeakValueDictionary
 
 from .blueprints import Blueprint, BlueprintGroup, BlueprintOptions
@@ -43,9 +42,9 @@ from .server.runners import serve
 from .server.socket import ALL_INTERFACES
 from .server.tls import TLS, ssl_context
 from .signals import Signal, SignalRouter
-from .static import StaticFiles
 from .tasks import Tasks, Work
 from .upgrade import Upgrade, called, is_awaitable, refusable
+from .urls import build_url
 
 if TYPE_CHECKING:
     import socket
@@ -306,43 +305,7 @@ class App(Registrar):
         ``SERVER_NAME`` begins with ``https://``) and ``_host``, else the route's host, else ``SERVER_NAME``.
         ``_method`` chooses among routes of one name. ServerError where no such URL can be built.
         """
-        anchor, method = values.pop("_anchor", ""), values.pop("_method", None)
-        external, scheme = values.pop("_external", False), values.pop("_scheme", None)
-        host = values.pop("_host", None) or values.pop("_server", None)
-        if scheme and not external:
-            raise ValueError("_scheme needs _external=True")
-        if view_name == "static" or view_name.endswith(".static"):
-            name = values.pop("name", None)
-            view_name = view_name.removesuffix("static") + name if name else view_name
-        route = self._route_named(view_name, method)
-        if isinstance(route.handler, StaticFiles) and "filename" in values:
-            values["filename"] = str(values["filename"]).lstrip("/")
-        url = route.url(values)
-        query = urlencode({key: value for key, value in values.items() if value is not None}, doseq=True)
-        url += f"?{query}" if query else ""
-        url += f"#{quote(anchor)}" if anchor else ""
-        return f"{self._origin(route, scheme, host)}{url}" if external else url
-
-    def _route_named(self, view_name: str, method: str | None) -> Route:
-        def accepts(route: Route) -> bool:
-            return method is None or method.upper() in route.methods
-
-        for name in (f"{self.name}.{view_name}", view_name):
-            route = self.router.named(name, accepts)
-            if route is not None:
-                return route
-        raise ServerError(f"url_for: there is no route with the name {view_name!r}")
-
-    def _origin(self, route: Route, scheme: str | None, host: str | None) -> str:
-        server_scheme, separator, server = self.config.SERVER_NAME.rpartition("://")
-        own = next((name for name in route.hosts if not name.startswith("*")), None)
-        authority = host or own or (server if separator else self.config.SERVER_NAME)
-        if not authority:
-            raise ServerError("url_for: _external needs _host or the configuration's SERVER_NAME")
-        if not scheme:
-            secure = server_scheme in ("https", "wss")
-            scheme = ("ws" if route.websocket else "http") + ("s" if secure else "")
-        return f"{scheme}://{authority.rstrip('/')}"
+        return build_url(self.name, self.router, self.config.SERVER_NAME, view_name, values)
 
     # ----------------------------------------------------------------------------------------------------------------
     # Signals and tasks
