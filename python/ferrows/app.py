@@ -524,7 +524,7 @@ class App(Registrar):
             "ssl": ssl_context(ssl),
             "reuse_port": reuse_port,
             "loop": loop,
-            "protocol": protocol or _default_protocol(),
+            "protocol": protocol or self.default_protocol(),
             "backlog": backlog,
             "register_sys_signals": register_sys_signals,
             "asyncio_server_kwargs": asyncio_server_kwargs,
@@ -589,13 +589,19 @@ class App(Registrar):
             ssl=ssl_context(ssl),
             reuse_port=reuse_port,
             loop=asyncio.get_running_loop(),
-            protocol=protocol or _default_protocol(),
+            protocol=protocol or self.default_protocol(),
             backlog=backlog,
             run_async=True,
             asyncio_server_kwargs=asyncio_server_kwargs,
         )
         assert server is not None
         return await server
+
+    def default_protocol(self) -> type[asyncio.Protocol]:
+        """Return what speaks on a connection where nothing else is asked for."""
+        from .server.protocols.websocket_protocol import WebSocketProtocol
+
+        return WebSocketProtocol
 
     def stop(self) -> None:
         """Stop the app's servers gracefully, as a signal does, and all workers of its supervisor; from any thread."""
@@ -688,12 +694,6 @@ def _versioned(registration: RouteRegistration) -> str:
     version = str(registration.version).strip("/").removeprefix("v")
     prefix = registration.version_prefix
     return f"{'' if prefix.startswith('/') else '/'}{prefix}{version}{registration.uri}"
-
-
-def _default_protocol() -> type[asyncio.Protocol]:
-    from .server.protocols.websocket_protocol import WebSocketProtocol
-
-    return WebSocketProtocol
 
 
 def _address(host: str | None, port: int | None, sock: socket.socket | None, unix: str | Path | None) -> dict[str, Any]:

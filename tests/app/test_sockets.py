@@ -180,6 +180,13 @@ def test_folder_of_a_unix_socket_must_exist(path: Path) -> None:
         bind_unix_socket(path / "deeper")
 
 
+def test_path_of_a_unix_socket_that_is_too_long_is_named(tmp_path: Path) -> None:
+    path = tmp_path / ("s" * 120)
+    with pytest.raises(OSError, match="bytes, permitted") as refused:
+        bind_unix_socket(path)
+    assert (refused.value.errno, refused.value.filename) == (errno.ENAMETOOLONG, str(path))
+
+
 def test_unix_socket_that_cannot_be_made_leaves_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*args: object) -> None:
         raise PermissionError("chmod")

@@ -168,6 +168,19 @@ async def test_client_that_is_not_asked_for_a_certificate(app: App, certificates
                 assert b'"scheme":"https"' in answer.body.replace(b" ", b"")
 
 
+@pytest.mark.parametrize("proxies", [None, "10.0.0.0/8"])
+@on_both_loops
+async def test_client_that_does_not_begin_its_handshake_is_dropped(
+    app: App, certificates: Certificates, proxies: str | None
+) -> None:
+    app.config.update(REQUEST_HEAD_TIMEOUT=0.2, PROXY_PROTOCOL=proxies)
+    async with running(app, certificates.given()) as server:
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname()[:2])
+        with contextlib.suppress(ConnectionError):
+            assert await asyncio.wait_for(reader.read(), 5) == b""
+        writer.close()
+
+
 @pytest.mark.parametrize("client", ["optional", "required"])
 def test_certificates_of_clients_need_who_signs_them(certificates: Certificates, client: str) -> None:
     with pytest.raises(ValueError, match=f"ssl must have 'ca', .* where 'client' is '{client}'"):

@@ -17,6 +17,7 @@ import pytest
 from ferrows.asgi import ASGIHost, ASGIProtocol, LifespanError
 from ferrows.exceptions import ServerError
 from ferrows.server import WebSocketProtocol
+from ferrows.testing import TestClient
 
 from .harness import HANDSHAKE, Receive, Scope, Send, http_only, reply, serving
 
@@ -470,3 +471,11 @@ def test_serve_asgi_raises_where_the_application_does_not_start(program: Path) -
         done.stderr.splitlines()[-1] == "ferrows.asgi.lifespan.LifespanError: application startup failed: no database"
     )
     assert "application startup failed: no database" in done.stderr.splitlines()[0]
+
+
+@pytest.mark.parametrize("over", ["memory", "socket"])
+def test_test_client_reaches_the_application(over: Any) -> None:
+    application = Lifespan(None, {"type": "lifespan.startup.complete"}, None, {"type": "lifespan.shutdown.complete"})
+    with TestClient(ASGIHost(application), over=over) as client:
+        assert client.get("/anywhere").text == "{}"
+    assert application.received == ["lifespan.startup", "lifespan.shutdown"]

@@ -338,7 +338,7 @@ def test_variable_that_cannot_be_read_is_one_line(
         (["--ssl-keyfile", "k"], "--ssl-keyfile needs --ssl-certfile"),
         (["--ssl-ca-certs", "k"], "--ssl-ca-certs needs --ssl-certfile"),
         (["--cert", "nowhere.pem"], "ssl file 'nowhere.pem' does not exist"),
-        (["--cert", "one.py"], "certificate 'one.py' with key 'one.py' cannot be used: "),
+        (["--cert", "one.py"], "certificate 'one.py' with key 'one.py' cannot be used: no PEM, or "),
         (["--cert", "one.py", "--ssl-cert-reqs", "2"], "ssl must have 'ca', which signs what clients show"),
         (["--uds", "nowhere/s"], "{folder}/nowhere: folder of the socket does not exist"),
         (["--uds", "one.py"], "{folder}/one.py: what exists is not a socket"),

@@ -94,6 +94,10 @@ class ASGIHost(App):
         """
         return await super().create_server(*args, protocol=_checked(protocol), **options)
 
+    def default_protocol(self) -> type[ASGIProtocol]:
+        """Return what speaks to the application."""
+        return ASGIProtocol
+
     async def trigger_listeners(self, event: str) -> None:
         """Run listeners; the application's startup comes after those of before_server_start.
 

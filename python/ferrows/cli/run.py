@@ -194,7 +194,9 @@ def _explained(error: BaseException, given: Mapping[str, Any]) -> Failure:
         return Failure(f"the start failed: {type(error).__name__}: {error}", "".join(traceback.format_exception(error)))
     if isinstance(error, ssl.SSLError):
         tls = _tls(given) or {}
-        return Failure(f"certificate {tls.get('cert')!r} with key {tls.get('key')!r} cannot be used: {error.reason}")
+        # OpenSSL gives no reason for a file that it cannot make anything of.
+        why = error.reason or "no PEM, or no private key in it, or the password is wrong"
+        return Failure(f"certificate {tls.get('cert')!r} with key {tls.get('key')!r} cannot be used: {why}")
     if isinstance(error, OSError) and error.filename is None and error.errno is not None:
         where = given.get("uds") or f"{_authority(given)}"
         return Failure(f"cannot listen on {where}: {_reason(error)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -37,8 +38,10 @@ def launch(
     """Run an app with what :func:`serve` takes as ``options``; see ``App.run``.
 
     ``settings`` are the arguments that ``App.run`` was given, for workers that call it themselves. ``from_main`` says
-    that the program itself has called it, so that running the program again will come here again.
+    that the program itself has called it, so that running the program again will come here again. RuntimeError where
+    an event loop runs already.
     """
+    _refuse_running_loop()
     count = _count(workers)
     if (worker := Worker.inherited(app.name)) is not None:
         _work(app, worker, options)
@@ -58,6 +61,14 @@ def run_workers(app: App | str, *, workers: int | str = 1, target: Target | None
         target = target or Import(app)
         app = import_app(app)
     app.run(workers=workers, target=target or _default_target(settings, from_main=False), **settings)
+
+
+def _refuse_running_loop() -> None:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    raise RuntimeError("app.run has an event loop of its own; on one that runs, await app.create_server(...)")
 
 
 def _count(workers: Any) -> int:

@@ -95,6 +95,9 @@ def serve(
         **_websocket_arguments(app, protocol),
     )
     options = dict(asyncio_server_kwargs or {})
+    if ssl is not None:
+        # The loops' own limit is a minute, for which anybody could hold a connection by saying nothing.
+        options.setdefault("ssl_handshake_timeout", app.config.REQUEST_HEAD_TIMEOUT)
     make_first, listen_ssl = behind_proxies(make_protocol, app.config, connections, ssl, options)
     listen = _Listener(make_first, host, port, sock, unix, listen_ssl, reuse_port, backlog, options)
     if run_async:

@@ -7,6 +7,7 @@ import os
 import secrets
 import socket
 import stat
+import sys
 from contextlib import ExitStack, suppress
 from ipaddress import ip_address
 from pathlib import Path
@@ -26,6 +27,9 @@ __all__ = [
 
 ALL_INTERFACES: Final = "*"
 """The host of ``App.run`` that stands for every interface, on IPv4 and on IPv6; event loops say None."""
+
+# What `sun_path` holds with its NUL, less what the temporary name adds.
+_MAX_UNIX_PATH: Final = (108 if sys.platform == "linux" else 104) - 1 - 9
 
 
 def bind_socket(host: str, port: int, backlog: int = 100, *, reuse_port: bool = False) -> socket.socket:
@@ -163,9 +167,13 @@ def bind_unix_socket(path: str | os.PathLike[str], mode: int = 0o666, backlog: i
     """Make a listening Unix socket with the permissions ``mode``.
 
     A socket that nobody listens on any more is replaced, in one step, so that clients never find nothing. OSError with
-    EADDRINUSE where somebody does; FileExistsError where the path is no socket; FileNotFoundError without its folder.
+    EADDRINUSE where somebody does; FileExistsError where the path is no socket; FileNotFoundError without its folder;
+    OSError with ENAMETOOLONG for a path that does not fit into an address.
     """
     location = Path(os.path.abspath(path))
+    if (size := len(os.fsencode(location))) > _MAX_UNIX_PATH:
+        message = f"path of a Unix socket has {size} bytes, permitted {_MAX_UNIX_PATH}"
+        raise OSError(errno.ENAMETOOLONG, message, str(location))
     if not location.parent.is_dir():
         raise FileNotFoundError(errno.ENOENT, "folder of the socket does not exist", str(location.parent))
     if not _is_socket(location) and os.path.lexists(location):
