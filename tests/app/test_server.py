@@ -24,7 +24,7 @@ from ferrows.server import AsyncioServer, HttpProtocol, Signal, bind_socket, ser
 from ferrows.server.protocols.websocket_protocol import WebSocketProtocol
 
 from .harness import Client, connect, on_both_loops
-from .test_sockets import has_ipv6
+from .test_sockets import has_ipv6, needs_ipv6
 
 
 @pytest.fixture
@@ -979,6 +979,7 @@ def test_run_in_use_port_raises(app: App) -> None:
         ("0.0.0.0", "http://localhost:{port} (all interfaces)"),
         ("*", " on http://localhost:{port} (all interfaces) ("),
         ("127.0.0.1", "http://127.0.0.1:{port}"),
+        pytest.param("::", "http://[::1]:{port} (all interfaces, IPv6 alone)", marks=needs_ipv6),
     ],
 )
 def test_banner_shows_an_address_to_click_on(app: App, caplog: pytest.LogCaptureFixture, host: str, shown: str) -> None:

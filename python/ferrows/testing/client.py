@@ -7,6 +7,7 @@ import functools
 from collections.abc import Coroutine, Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, Self, TypeVar, Unpack, cast
 
+from ..app import App
 from ..client.connection import ClientWebsocket, Connecting, Dial
 from ..client.deflate import DeflateOffer
 from ..client.handshake import OpeningHandshake
@@ -23,8 +24,6 @@ from .serving import Serving
 
 if TYPE_CHECKING:
     from types import TracebackType
-
-    from ..app import App
 
 __all__ = ["AsyncTestClient", "Verbs"]
 
@@ -95,6 +94,10 @@ class AsyncTestClient(Verbs[Coroutine[Any, Any, Response]]):
         raise_exceptions: bool = False,
         protocol: type[asyncio.Protocol] | None = None,
     ) -> None:
+        if not isinstance(app, App):
+            raise TypeError(
+                f"app is {type(app).__name__}, permitted: App; an ASGI application goes into ferrows.asgi.ASGIHost first"
+            )
         self.app = app
         self.headers = Headers(headers or ())
         self.cookies = ClientCookies()
