@@ -95,9 +95,8 @@ class AsyncTestClient(Verbs[Coroutine[Any, Any, Response]]):
         protocol: type[asyncio.Protocol] | None = None,
     ) -> None:
         if not isinstance(app, App):
-            raise TypeError(
-                f"app is {type(app).__name__}, permitted: App; an ASGI application goes into ferrows.asgi.ASGIHost first"
-            )
+            kind = type(app).__name__
+            raise TypeError(f"app is {kind}, permitted: App; an ASGI application goes into ferrows.asgi.ASGIHost first")
         self.app = app
         self.headers = Headers(headers or ())
         self.cookies = ClientCookies()
