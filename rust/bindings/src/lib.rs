@@ -5,6 +5,7 @@ mod connection;
 mod convert;
 mod head;
 mod inbox;
+mod panics;
 mod payload;
 mod queue;
 mod receive;
@@ -24,6 +25,10 @@ mod _core {
     use crate::receive::{Receive, Sent};
     #[pymodule_export]
     use crate::stream::MessageStream;
+
+    #[cfg(feature = "panic-injection")]
+    #[pymodule_export]
+    use crate::panics::_panic_at;
 
     use super::{Bound, PyModule, PyModuleMethods, PyResult};
 

@@ -2,6 +2,7 @@
 
 use super::turns::{CORK_LIMIT, SENDS_A_TURN};
 use super::{MessageStream, Turn};
+use crate::panics::point;
 use crate::receive::Sent;
 use crate::{convert, payload};
 use ferrows_core::{Error, Kind};
@@ -26,6 +27,7 @@ impl MessageStream {
         }
         let due = {
             let mut this = slf.borrow_mut();
+            point("send_now");
             if !this.send_now(payload) {
                 return Ok(None);
             }
