@@ -250,7 +250,13 @@ async def test_a_panic_at_the_end_of_what_arrives_is_answered_with_1011(app: App
 async def test_a_panic_when_the_transport_is_lost_leaves_no_task_waiting(
     app: App, panic_at: Panic, points: list[str]
 ) -> None:
-    async with stage(app, iterate) as on:
+    sockets: list[Websocket] = []
+
+    async def listen(ws: Websocket) -> None:
+        sockets.append(ws)
+        await iterate(ws)
+
+    async with stage(app, listen) as on:
         client = await on.connect("ws")
         for point in points:
             panic_at(point)
@@ -260,6 +266,7 @@ async def test_a_panic_when_the_transport_is_lost_leaves_no_task_waiting(
                 await asyncio.sleep(0.01)
         await on.check(client, lines=len(points))
         assert isinstance(on.ends[0], WebsocketClosed)
+        assert sockets[0].transport is None
 
 
 @on_both_loops
@@ -274,8 +281,11 @@ async def test_a_panic_while_a_panic_is_dealt_with_drops_the_connection(app: App
         await on.check(client)
 
 
+@pytest.mark.parametrize("point", ["send", "send_now", "advance", "take", "wake", "run_turn"])
 @on_both_loops
-async def test_a_handler_that_goes_on_after_a_panic_finds_its_connection_closed(app: App, panic_at: Panic) -> None:
+async def test_a_handler_that_goes_on_after_a_panic_finds_its_connection_closed(
+    app: App, panic_at: Panic, point: str
+) -> None:
     seen: list[int | None] = []
 
     async def stubborn(ws: Websocket) -> None:
@@ -287,11 +297,32 @@ async def test_a_handler_that_goes_on_after_a_panic_finds_its_connection_closed(
 
     async with stage(app, stubborn) as on:
         client = await on.connect("ws")
-        panic_at("send")
+        panic_at(point)
         client.writer.write(text("x"))
+        # The message itself may be echoed before.
+        assert (await client.rest())[-1] == BROKEN
+        await on.check(client)
+    assert set(seen) == {1011} and len(seen) >= 2
+
+
+@on_both_loops
+async def test_what_arrived_before_a_panic_is_received(app: App, panic_at: Panic) -> None:
+    received: list[Any] = []
+
+    async def listen(ws: Websocket) -> None:
+        received.append(await ws.recv())
+        # Woken by something else than the stream: the queue is worked off in turns that are scheduled.
+        await asyncio.sleep(0.05)
+        async for message in ws:
+            received.append(message)
+
+    async with stage(app, listen) as on:
+        client = await on.connect("ws")
+        panic_at("run_scheduled_turn")
+        client.writer.write(b"".join(text(str(number)) for number in range(800)))
         assert await client.rest() == [BROKEN]
         await on.check(client)
-    assert seen == [1011, 1011, 1011]
+    assert received == [str(number) for number in range(800)]
 
 
 @on_both_loops

@@ -49,7 +49,7 @@ pub fn mutated(draw: &mut Draw, seeds: &[Vec<u8>]) -> Vec<u8> {
                 bytes.extend_from_slice(&other[draw.below(other.len() + 1)..]);
             }
             _ => {
-                let number = [0, 1, 125, 126, 127, 1000, 65_535, 65_536][draw.below(8)] as u64;
+                let number = [0_u64, 1, 125, 126, 127, 1000, 65_535, 65_536][draw.below(8)];
                 let width = [1, 2, 8][draw.below(3)];
                 bytes.splice(at..end, number.to_be_bytes()[8 - width..].iter().copied());
             }

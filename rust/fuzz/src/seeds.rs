@@ -75,7 +75,7 @@ impl Vector {
     }
 
     fn for_connection(&self) -> Vec<u8> {
-        let deflate = u8::from(self.deflate) | 12 | if self.takeover { 0x20 } else { 0 };
+        let deflate = u8::from(self.deflate) | 0x0C | if self.takeover { 0x20 } else { 0 };
         let bounded = [Some(1 << 16), Some(1000), Some(16), Some(0), Some(1 << 20)];
         let unbounded = [None, Some(1 << 20), Some(1000), Some(16), Some(0)];
         let limit = self.limit(if self.deflate { &bounded } else { &unbounded });

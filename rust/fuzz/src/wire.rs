@@ -1,5 +1,6 @@
 //! Frames, built and read by hand (RFC 6455 §5.2): what the core does is checked against this, so none of it is shared.
 #![allow(missing_docs, reason = "the names are the RFC's")]
+#![allow(clippy::decimal_bitwise_operands, reason = "the RFC writes lengths in decimal")]
 
 pub const TEXT: u8 = 0x1;
 pub const BINARY: u8 = 0x2;
