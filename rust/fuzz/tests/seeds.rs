@@ -61,7 +61,7 @@ fn what_once_was_found_stays_mended() {
 
 #[test]
 fn mutations_of_the_seeds_keep_the_invariants() {
-    let (count, seed) = (number("FUZZ_MUTATIONS", 5_000), number("FUZZ_SEED", 20_261_121));
+    let (count, seed) = (number("FUZZ_MUTATIONS", 20_000), number("FUZZ_SEED", 20_261_121));
     for (name, target) in TARGETS {
         let seeds: Vec<_> = seeds::all(name).into_values().collect();
         let mut draw = Draw::new(seed);
