@@ -18,7 +18,7 @@ BENCH_UVLOOP ?= 0.22.1
 FUZZ := rust/fuzz
 FUZZ_SECONDS ?= 600
 # Under Miri all the tests of the core would take hours: each replays its stream cut at every byte.
-MIRI_TESTS := test_6_1_sending_fragments test_each_fragment_can_be_read test_7_2_3
+MIRI_TESTS := test_6_1_sending_fragments test_each_fragment_can_be_read test_7_2_3_2 test_7_2_3_3
 MIRI_SKIPS := --skip naive_loop --skip all_sequences
 CRATES := $(shell find Cargo.toml rust/core rust/bindings -name '*.rs' -o -name Cargo.toml)
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
