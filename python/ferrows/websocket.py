@@ -378,10 +378,14 @@ class WebsocketMethods(_Stream):
     def _ping_for_keepalive(self) -> None:
         # With one in flight already, its answer measures the latency; more would pile up with a peer that never
         # answers.
-        if self._pings:
-            self.send_ping(os.urandom(4))
-        else:
-            self._start_ping()
+        try:
+            if self._pings:
+                self.send_ping(os.urandom(4))
+            else:
+                self._start_ping()
+        except WebsocketClosed:
+            # It was open a moment ago: the extension has panicked, and the Close with 1011 is on its way.
+            return
 
     def _start_ping(self, data: str | _BytesLike | None = None) -> asyncio.Future[float]:
         if self._pings is None:

@@ -1,5 +1,6 @@
 //! Conversions between the core's types and Python's: parameters in; events, closes and errors out.
 
+use crate::panics::{self, Panic};
 use ferrows_core::{CloseFrame, Config, DeflateConfig, Error, HeadError, Kind, Role, Sink};
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::{PyBufferError, PyTypeError, PyValueError};
@@ -83,6 +84,17 @@ pub fn refusal(py: Python<'_>, error: HeadError) -> PyErr {
         Ok(class) => PyErr::from_type(class, error.message.into_owned()),
         Err(error) => error,
     }
+}
+
+/// Make the `HTTPException` that answers a head on which the extension panicked, and log that.
+#[cold]
+pub fn broken_head(py: Python<'_>, panic: &Panic) -> PyErr {
+    let made = || {
+        let log = py.import("ferrows.log")?.getattr("error_logger")?;
+        log.call_method1("critical", ("the extension panicked, this connection ends with 500: %s", &panic.0))?;
+        py.import("ferrows.exceptions")?.getattr("ServerError")?.call1((panics::REASON,))
+    };
+    made().map_or_else(|error| error, PyErr::from_value)
 }
 
 /// A Close as Python sees it: code and reason.

@@ -7,6 +7,7 @@ mod convert;
 mod direct;
 mod head;
 mod inbox;
+mod panics;
 mod payload;
 mod queue;
 mod receive;
@@ -28,6 +29,10 @@ mod _core {
     use crate::receive::{Receive, Sent};
     #[pymodule_export]
     use crate::stream::MessageStream;
+
+    #[cfg(feature = "panic-injection")]
+    #[pymodule_export]
+    use crate::panics::_panic_at;
 
     use super::{Bound, PyModule, PyModuleMethods, PyResult};
 

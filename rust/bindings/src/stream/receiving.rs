@@ -4,11 +4,12 @@ use super::turns::{SENDS_A_TURN, TURN_MESSAGES};
 use super::{MessageStream, Turn};
 use crate::convert;
 use crate::inbox::{Inbox, Item, split};
+use crate::panics::point;
 use crate::receive::Mode;
 use ferrows_core::{Connection, Kind};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 /// What [`MessageStream::take`] found.
 pub enum Taken {
@@ -32,6 +33,7 @@ impl MessageStream {
                 this.stalled = false;
                 this.prepare_fragments(slf.py())?;
             }
+            point("take");
             let item = this.pop(slf.py(), mode)?;
             this.turn_left = this.turn_left.saturating_sub(u16::from(item.is_some()));
             this.sends_left = SENDS_A_TURN;
@@ -55,13 +57,13 @@ impl MessageStream {
         }
     }
 
-    /// Run `work` on the core with an inbox; a panic comes back as its message.
+    /// Run `work` on the core with an inbox. What it parsed is in the queue also if it panics.
     pub(super) fn parse(
         &mut self,
         py: Python<'_>,
         pongs: &mut Vec<Vec<u8>>,
         work: impl FnOnce(&mut Connection, &mut Inbox<'_, '_>),
-    ) -> Result<(), String> {
+    ) {
         let Self {
             core, queue, messages_received, bytes_received, max_queue, max_queued_bytes, stalled, dropping, ..
         } = self;
@@ -79,9 +81,14 @@ impl MessageStream {
             pongs,
             limits,
         };
-        let worked = catch_unwind(AssertUnwindSafe(|| work(core, &mut inbox)));
+        let worked = catch_unwind(AssertUnwindSafe(|| {
+            work(core, &mut inbox);
+            point("parse");
+        }));
         queue.give_back();
-        worked.map_err(|panic| convert::panic_message(&*panic))
+        if let Err(panic) = worked {
+            resume_unwind(panic);
+        }
     }
 
     /// Make the next message available fragment by fragment.
@@ -90,7 +97,7 @@ impl MessageStream {
             None if !self.fragments_asked => {
                 self.fragments_asked = true;
                 // Pongs do not arise here: nothing is parsed.
-                let _ = self.parse(py, &mut Vec::new(), |core, inbox| core.begin_streaming(inbox));
+                self.parse(py, &mut Vec::new(), |core, inbox| core.begin_streaming(inbox));
             }
             Some(Item::Message { ends, .. }) if !ends.is_empty() => {
                 if let Some(Item::Message { data, ends, .. }) = self.queue.pop_front() {

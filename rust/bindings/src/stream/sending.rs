@@ -3,6 +3,7 @@
 use super::turns::{CORK_LIMIT, SENDS_A_TURN};
 use super::{MessageStream, Turn};
 use crate::broadcast::Broadcast;
+use crate::panics::point;
 use crate::receive::Sent;
 use crate::{convert, payload};
 use ferrows_core::{Error, Kind};
@@ -43,6 +44,7 @@ impl MessageStream {
         }
         let due = {
             let mut this = slf.borrow_mut();
+            point("send_now");
             if !this.send_now(payload, None) {
                 return Ok(None);
             }

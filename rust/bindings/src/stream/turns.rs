@@ -3,6 +3,7 @@
 use super::{MessageStream, Turn};
 use crate::batch::Batch;
 use crate::direct::{self, Socket};
+use crate::panics::point;
 use crate::receive::{Receive, Woken};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -18,6 +19,17 @@ pub(super) const SENDS_A_TURN: u16 = 512;
 
 /// Corked output beyond this many bytes leaves at once, so that the transport's limits are felt.
 pub(super) const CORK_LIMIT: usize = 64 * 1024;
+
+/// A turn that is running. Where it panics, it is over: else no other would ever run.
+struct Running<'a, 'py>(&'a Bound<'py, MessageStream>);
+
+impl Drop for Running<'_, '_> {
+    fn drop(&mut self) {
+        if let Ok(mut stream) = self.0.try_borrow_mut() {
+            stream.turn = Turn::Idle;
+        }
+    }
+}
 
 impl MessageStream {
     /// Outside a turn, what was written leaves now; inside, at the turn's end or when it grows large.
@@ -43,14 +55,17 @@ impl MessageStream {
             this.sends_left = SENDS_A_TURN;
             (this.turn == Turn::Idle, direct.is_some_and(|direct| this.event_loop.is(direct)))
         };
-        if direct {
-            Self::flush_directly(slf)?;
-        }
-        if idle { Self::settle(slf) } else { Self::flush(slf, true) }
+        // The turn belongs to another connection, which has nothing to do with a panic of this one.
+        Self::contained(slf, "leave_batch", || {
+            if direct {
+                Self::flush_directly(slf)?;
+            }
+            if idle { Self::settle(slf) } else { Self::flush(slf, true) }
+        })
     }
 
     /// Wake the waiting task in place as long as there is something for it, then let all that was written leave.
-    pub(super) fn run_turn(slf: &Bound<'_, Self>) -> PyResult<()> {
+    pub fn run_turn(slf: &Bound<'_, Self>) -> PyResult<()> {
         {
             let mut this = slf.borrow_mut();
             if this.turn == Turn::Running {
@@ -62,8 +77,11 @@ impl MessageStream {
             this.sends_left = SENDS_A_TURN;
         }
         let batch = Batch::open(slf.py());
+        let running = Running(slf);
         let woken = Self::wake_while_due(slf);
         let scheduled = matches!(woken, Ok(Woken::Later));
+        // From here on no turn is running.
+        std::mem::forget(running);
         let more = {
             let mut this = slf.borrow_mut();
             // A task that wakes in the next turn of the loop has its say before a Close that is pending.
@@ -83,6 +101,7 @@ impl MessageStream {
 
     fn wake_while_due(slf: &Bound<'_, Self>) -> PyResult<Woken> {
         let py = slf.py();
+        point("run_turn");
         loop {
             let (waiter, event_loop) = {
                 let this = slf.borrow();
@@ -136,6 +155,7 @@ impl MessageStream {
         let py = slf.py();
         let (transport, output, rest) = {
             let this = &mut *slf.borrow_mut();
+            point("flush");
             if this.pending_output(py) == 0 && (before_close || !this.core.has_pending_close()) {
                 return Ok(());
             }
