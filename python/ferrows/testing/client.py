@@ -7,7 +7,6 @@ import functools
 from collections.abc import Coroutine, Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, Self, TypeVar, Unpack, cast
 
-from ..app import App
 from ..client.connection import ClientWebsocket, Connecting, Dial
 from ..client.deflate import DeflateOffer
 from ..client.handshake import OpeningHandshake
@@ -24,6 +23,8 @@ from .serving import Serving
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+    from ..app import App
 
 __all__ = ["AsyncTestClient", "Verbs"]
 
@@ -94,7 +95,7 @@ class AsyncTestClient(Verbs[Coroutine[Any, Any, Response]]):
         raise_exceptions: bool = False,
         protocol: type[asyncio.Protocol] | None = None,
     ) -> None:
-        if not isinstance(app, App):
+        if not hasattr(app, "default_protocol"):
             kind = type(app).__name__
             raise TypeError(f"app is {kind}, permitted: App; an ASGI application goes into ferrows.asgi.ASGIHost first")
         self.app = app
