@@ -15,7 +15,12 @@ BENCH := $(BENCH_VENV)/bin/python
 # Since 0.23 uvloop writes at once what 0.22 gathers until the end of the turn: a peer that answers 32 messages one by one
 # pays 32 system calls in place of one. The older one is the harder yardstick.
 BENCH_UVLOOP ?= 0.22.1
-CRATES := $(shell find Cargo.toml rust -name '*.rs' -o -name Cargo.toml)
+FUZZ := rust/fuzz
+FUZZ_SECONDS ?= 600
+# Under Miri all the tests of the core would take hours: each replays its stream cut at every byte.
+MIRI_TESTS := test_6_1_sending_fragments test_each_fragment_can_be_read test_7_2_3_2 test_7_2_3_3
+MIRI_SKIPS := --skip naive_loop --skip all_sequences
+CRATES := $(shell find Cargo.toml rust/core rust/bindings -name '*.rs' -o -name Cargo.toml)
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 # Both extension builds and clippy see the interpreter of the environment, however make was called.
@@ -25,7 +30,7 @@ export PIP_QUIET := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help setup build serve test test-fast lint type fmt cargo-test differential hostile wheel bench bench-quick bench-instructions bench-setup system-deps clean
+.PHONY: help setup build serve test test-fast lint type fmt cargo-test differential hostile panics fuzz fuzz-short fuzz-seeds miri audit wheel bench bench-quick bench-instructions bench-setup system-deps clean
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 
@@ -61,7 +66,9 @@ test-fast: build ## pytest on the extension alone, without peers and without cov
 
 lint: setup ## check the format, clippy and ruff
 	cargo fmt --all --check
+	cargo fmt --manifest-path $(FUZZ)/Cargo.toml --check
 	cargo clippy --workspace --all-targets -- -D warnings
+	cargo clippy --manifest-path $(FUZZ)/Cargo.toml --target-dir target/fuzz-tests --all-targets -- -D warnings
 	$(RUN) -m ruff format --check $(FORMATTED)
 	$(RUN) -m ruff check $(FORMATTED)
 
@@ -71,14 +78,43 @@ type: build ## check the types, and the stub of the extension against the extens
 
 fmt: setup ## format everything
 	cargo fmt --all
+	cargo fmt --manifest-path $(FUZZ)/Cargo.toml
 	$(RUN) -m ruff check --fix $(FORMATTED)
 	$(RUN) -m ruff format $(FORMATTED)
 
-cargo-test: ## test the core crate and the load generator
+cargo-test: ## test the core crate, the load generator, and the fuzz targets over their seeds and some mutations
 	cargo test -p ferrows-core -p ferrows-loadgen -p ferrows-floors
+	cargo test --manifest-path $(FUZZ)/Cargo.toml --target-dir target/fuzz-tests
 
-differential: build ## compare the extension with the twin for a long time
-	HYPOTHESIS_PROFILE=long $(RUN) -m pytest --timeout=0 tests/differential
+differential: build ## compare the extension with the twin, and drive both ends of a connection, for a long time
+	HYPOTHESIS_PROFILE=long $(RUN) -m pytest --timeout=0 tests/differential tests/statemachine
+
+# Never in a wheel: this extension panics wherever a test asks it to.
+panics: build ## test that a panic of the extension ends one connection and nothing else
+	cargo build -p ferrows-bindings --features panic-injection --target-dir target/panics
+	RUST_BACKTRACE=0 $(RUN) -m tests.panics target/panics/debug/lib_core.so
+
+fuzz: ## fuzz each target for FUZZ_SECONDS under AddressSanitizer
+	$(FUZZ)/run $(FUZZ_SECONDS)
+
+fuzz-short: ## fuzz each target for some seconds, as CI does; skipped where there is no nightly compiler, but not in CI
+	FUZZ_OPTIONAL=1 $(FUZZ)/run 10
+
+fuzz-seeds: ## write the seeds that are committed
+	rm -rf $(FUZZ)/seeds
+	cargo run --quiet --manifest-path $(FUZZ)/Cargo.toml --target-dir target/fuzz-tests --bin seeds -- $(FUZZ)/seeds committed
+
+# The core forbids `unsafe`; what Miri sees is the core's use of zlib-rs and simdutf8, which do not. The bindings it cannot
+# run: they call the interpreter, which is C.
+miri: ## run tests of the core under Miri, which finds undefined behaviour in it and in the crates below it
+	@cargo +nightly miri --version >/dev/null 2>&1 || rustup component add --toolchain nightly miri rust-src \
+	    || { echo "Miri is missing: it is a component of a nightly compiler, which rustup installs" >&2; exit 1; }
+	MIRIFLAGS=-Zmiri-disable-isolation cargo +nightly miri test -p ferrows-core --target-dir target/miri --lib -- $(MIRI_SKIPS)
+	MIRIFLAGS=-Zmiri-disable-isolation cargo +nightly miri test -p ferrows-core --target-dir target/miri --test rfc7692 -- $(MIRI_TESTS)
+
+# Both need the network: for the tools, and for what is known of the dependencies.
+audit: setup ## look for advisories, licences and sources that are not permitted, in Rust's and in Python's dependencies
+	.ci/audit $(RUN)
 
 hostile: build ## attack the server and its peers in full size and write docs/resilience.md, in half an hour
 	$(RUN) -m tests.hostile --output docs/resilience.md

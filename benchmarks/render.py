@@ -1,20 +1,30 @@
-"""Write the report of a run: ``python -m benchmarks.render [RUN.json] [--output FILE] [--no-plots]``."""
+"""Write the report of a run: ``python -m benchmarks.render [RUN.json ...] [--output FILE] [--no-plots]``.
+
+Of several, a later one gives what it has measured anew in place of what an earlier one has.
+"""
 
 from __future__ import annotations
 
 import argparse
 import datetime
+import functools
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from benchmarks.results import CPU, OPENING, P50, P99, P999, RSS, THROUGHPUT, USED_RSS, WIRE, Metric, Run
+from benchmarks.results import CPU, OPENING, P50, P99, P999, RSS, THROUGHPUT, USED_RSS, WIRE, Metric, Part, Run
 from benchmarks.run import RESULTS
 from benchmarks.scenarios import IN_FLIGHT_LIMIT, Family, Scenario, size_label
 from benchmarks.servers import ROOT
 from benchmarks.spread import Spread
 from benchmarks.targets import NATIVE, OURS, Outcome, outcomes
+
+DETAILED: Final = 3
+"""Rounds from which on a scenario of its own is shown with all servers."""
+
+MANY: Final = 30
+"""Scenarios that are counted and not named."""
 
 REPORT: Final = ROOT / "benchmarks" / "REPORT.md"
 
@@ -22,34 +32,38 @@ REPORT: Final = ROOT / "benchmarks" / "REPORT.md"
 def main() -> None:
     """Render what the command line says, by default the newest full run."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.render")
-    parser.add_argument("run", type=Path, nargs="?", help="JSON of a run; by default the newest full one")
+    parser.add_argument("runs", type=Path, nargs="*", help="JSON of runs; by default the newest full one")
     parser.add_argument("--output", type=Path, default=REPORT)
     parser.add_argument("--no-plots", action="store_true")
     arguments = parser.parse_args()
-    file: Path | None = arguments.run or max(RESULTS.glob("full-*.json"), default=None)
-    if file is None:
+    files: list[Path] = arguments.runs or sorted(RESULTS.glob("full-*.json"))[-1:]
+    if not files:
         sys.exit("there is no run to render: make bench")
-    run = Run.read(file)
+    run = functools.reduce(Run.renewed, map(Run.read, files))
     plots: list[Path] = []
     if not arguments.no_plots:
         from benchmarks.plots import draw
 
         plots = draw(run, arguments.output.parent / "plots")
     names = [plot.relative_to(arguments.output.parent).as_posix() for plot in plots]
-    arguments.output.write_text(report(run, source=_relative(file, arguments.output.parent), plots=names), "utf-8")
+    sources = {Run.read(file).document["started"]: _relative(file, arguments.output.parent) for file in files}
+    arguments.output.write_text(report(run, sources=sources, plots=names), "utf-8")
     print(f"report: {arguments.output}")
 
 
-def report(run: Run, *, source: str = "", plots: Sequence[str] = ()) -> str:
-    """Return the whole report in Markdown. Nothing in it is known beforehand: every figure is the run's."""
+def report(run: Run, *, sources: Mapping[str, str] | None = None, plots: Sequence[str] = ()) -> str:
+    """Return the whole report in Markdown. Nothing in it is known beforehand: every figure is the run's.
+
+    ``sources`` are the files of its parts, by the time at which each was started.
+    """
     parts = [
         "# Benchmarks",
-        introduction(run, source),
+        introduction(run, sources or {}),
         extents(run),
         "## Aims",
         aims(outcomes(run)),
         "## Echo",
-        *(detail(run, scenario) for scenario in echoes(run) if scenario.rounds == most_rounds(run)),
+        *(detail(run, scenario) for scenario in echoes(run) if scenario.rounds >= DETAILED),
     ]
     for family, title in (
         (Family.BROADCAST, "Broadcast"),
@@ -72,22 +86,17 @@ def report(run: Run, *, source: str = "", plots: Sequence[str] = ()) -> str:
 # Sections
 
 
-def introduction(run: Run, source: str) -> str:
+def introduction(run: Run, sources: Mapping[str, str]) -> str:
     """Return where, when and how it was measured."""
     document = run.document
-    host, ours = document["host"], document["ferrows"]
-    started = datetime.datetime.fromisoformat(document["started"])
-    commit = f"commit {ours['commit'][:12]}" if ours["commit"] else "of no commit"
+    host = document["host"]
     memory = f", {host['memory_bytes'] / 2**30:.0f} GiB" if host["memory_bytes"] else ""
     rows = [
-        ("Run", f"{document['mode']}, {started:%Y-%m-%d %H:%M} UTC, {document['seconds'] / 60:.0f} minutes"),
         ("Machine", f"{host['cpu']}, {host['cpus']} cores{memory}, {host['kernel']}"),
-        ("Load before the run", f"{host['load_average']:.2f}"),
-        ("ferrows", f"{ours['version']}, {commit}{', with changes' if ours['modified'] else ''}, {ours['rustc']}"),
         ("Interpreter", host["python"]),
     ]
-    if source:
-        rows.append(("Raw data", f"[{Path(source).name}]({source})"))
+    for part in run.parts:
+        rows += origin(part, sources, alone=len(run.parts) == 1)
     cores = document["cores"]
     parts = [table(("", ""), rows)]
     if not document["complete"]:
@@ -104,6 +113,27 @@ def introduction(run: Run, source: str) -> str:
         "failed, which the last section lists."
     )
     return "\n\n".join(parts)
+
+
+def origin(part: Part, sources: Mapping[str, str], *, alone: bool) -> list[tuple[str, str]]:
+    """Return when and with what a part was measured and, where it is one of several, what of it the report shows."""
+    document = part.document
+    host, ours = document["host"], document["ferrows"]
+    started = datetime.datetime.fromisoformat(document["started"])
+    commit = f"commit {ours['commit'][:12]}" if ours["commit"] else "of no commit"
+    rows = [
+        ("Run", f"{document['mode']}, {started:%Y-%m-%d %H:%M} UTC, {document['seconds'] / 60:.0f} minutes"),
+        ("ferrows", f"{ours['version']}, {commit}{', with changes' if ours['modified'] else ''}, {ours['rustc']}"),
+        ("Load before the run", f"{host['load_average']:.2f}"),
+    ]
+    if source := sources.get(document["started"]):
+        rows.append(("Raw data", f"[{Path(source).name}]({source})"))
+    if not alone:
+        total = len(document["scenarios"])
+        shown = "all" if len(part.scenarios) == total else f"{len(part.scenarios)} of {total}"
+        names = f": {', '.join(part.scenarios)}" if len(part.scenarios) < MANY else ""
+        rows.append(("Scenarios of it", f"{shown}{names}"))
+    return rows
 
 
 def extents(run: Run) -> str:
@@ -282,11 +312,6 @@ def any_value(run: Run, scenario: str, metric: Metric) -> bool:
 def echoes(run: Run) -> list[Scenario]:
     """Return the scenarios that echo."""
     return [scenario for scenario in run.scenarios.values() if scenario.family is Family.ECHO]
-
-
-def most_rounds(run: Run) -> int:
-    """Return the rounds of the scenarios that the report shows in detail."""
-    return max((scenario.rounds for scenario in echoes(run)), default=0)
 
 
 def extensions(run: Run, scenario: str, server: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,11 +47,23 @@ WIRE = Metric(("bytes_in",), "bytes a message", per="messages")
 """What the load generator received for a message: the compressed payload and its frame's header."""
 
 
-class Run:
-    """The document that ``benchmarks.run`` wrote. What failed has no figures; :meth:`errors` names it."""
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A document, and the names of the scenarios that a run takes from it."""
 
-    def __init__(self, document: Mapping[str, Any]) -> None:
+    document: Mapping[str, Any]
+    scenarios: tuple[str, ...]
+
+
+class Run:
+    """The document that ``benchmarks.run`` wrote. What failed has no figures; :meth:`errors` names it.
+
+    ``parts`` are the documents that it was put together from, with what each has given to it.
+    """
+
+    def __init__(self, document: Mapping[str, Any], parts: Sequence[Part] = ()) -> None:
         self.document = document
+        self.parts = tuple(parts) or (Part(document, tuple(values["name"] for values in document["scenarios"])),)
         self.servers: list[dict[str, Any]] = document["servers"]
         self.scenarios = {values["name"]: Scenario.of(values) for values in document["scenarios"]}
         self._results: dict[tuple[str, str], dict[int, Mapping[str, Any]]] = {}
@@ -64,6 +76,27 @@ class Run:
     def read(cls, file: Path) -> Run:
         """Read a JSON file."""
         return cls(json.loads(file.read_text("utf-8")))
+
+    def renewed(self, later: Run) -> Run:
+        """Return this run with what a later one has measured anew; a scenario as a whole, so that its ratios hold."""
+        again = set(later.scenarios)
+        scenarios = {values["name"]: values for values in self.document["scenarios"]}
+        scenarios.update({values["name"]: values for values in later.document["scenarios"]})
+        described = {server["name"]: server for server in self.servers}
+        described.update({server["name"]: server for server in later.servers})
+        kept = [measured for measured in self.document["measurements"] if measured["scenario"] not in again]
+        document = {
+            **later.document,
+            "complete": self.document["complete"] and later.document["complete"],
+            "versions": {**self.document["versions"], **later.document["versions"]},
+            "servers": list(described.values()),
+            "scenarios": list(scenarios.values()),
+            "measurements": [*kept, *later.document["measurements"]],
+        }
+        parts = [
+            Part(part.document, tuple(name for name in part.scenarios if name not in again)) for part in self.parts
+        ]
+        return Run(document, [*(part for part in parts if part.scenarios), *later.parts])
 
     def results(self, scenario: str, server: str) -> Mapping[int, Mapping[str, Any]]:
         """Return the load generator's answers by round."""

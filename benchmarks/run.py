@@ -240,7 +240,7 @@ def loadgen_command(
 ) -> list[str]:
     """Return what puts a scenario to the server on ``port`` whose process is ``pid``."""
     command = [str(LOADGEN), scenario.family.value, "--address", f"{HOST}:{port}"]
-    command += ["--path", PATHS.get(scenario.family, "/ws"), "--pid", str(pid), "--pin", str(core)]
+    command += ["--path", scenario.path or PATHS.get(scenario.family, "/ws"), "--pid", str(pid), "--pin", str(core)]
     command += ["--seconds", str(scenario.seconds), "--warmup", str(scenario.warmup)]
     if scenario.family is Family.BROADCAST:
         command += ["--receivers", str(scenario.connections), "--outstanding", str(scenario.in_flight)]

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from benchmarks.servers import Ability, Server
+from benchmarks.servers import STARLETTE, Ability, Server
 
 KIB: Final = 2**10
 MIB: Final = 2**20
@@ -30,6 +30,9 @@ MESSAGE_SECONDS: Final = 15e-6
 
 BYTE_SECONDS: Final = 1e-9
 """Answering a byte of a large one."""
+
+
+JSON_PATH: Final = "/json"
 
 
 class Family(enum.Enum):
@@ -67,6 +70,10 @@ class Scenario:
     """Scenarios of one group follow each other on one process of a server; "" is a group of its own."""
     servers: tuple[str, ...] = ()
     """The servers that it is put to; () is all that have what it needs."""
+    path: str = ""
+    """The request's target, where it is not the family's own."""
+    application: str = ""
+    """Whose application the servers run, "" for one of their own."""
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Scenario:
@@ -77,6 +84,10 @@ class Scenario:
     @property
     def title(self) -> str:
         """What the tables call it."""
+        return f"{self.application}: {self._title}" if self.application else self._title
+
+    @property
+    def _title(self) -> str:
         if self.family is Family.ECHO:
             what = "text" if self.text else "binary"
             if self.deflate:
@@ -88,7 +99,9 @@ class Scenario:
             return f"broadcast to {receivers}, {self.in_flight} outstanding"
         if self.family is Family.IDLE:
             return f"{self.connections:,} idle connections"
-        return "opening a connection" if self.family is Family.CONNECT else "HTTP GET"
+        if self.family is Family.CONNECT:
+            return "opening a connection"
+        return "HTTP GET of JSON" if self.path == JSON_PATH else "HTTP GET"
 
     @property
     def needs(self) -> frozenset[Ability]:
@@ -97,7 +110,7 @@ class Scenario:
         if self.family is Family.BROADCAST:
             needs.add(Ability.BROADCAST)
         if self.family is Family.HTTP:
-            needs.add(Ability.HTTP)
+            needs.add(Ability.JSON if self.path == JSON_PATH else Ability.HTTP)
         return frozenset(needs)
 
     @property
@@ -117,7 +130,8 @@ class Scenario:
     def takes(self, server: Server) -> bool:
         """Whether it can be put to this server."""
         chosen = not self.servers or server.name in self.servers
-        return chosen and self.needs <= server.abilities and (self.deflate or not server.deflate_only)
+        alike = self.application == server.application and (not server.only or bool(self.needs & server.only))
+        return chosen and alike and self.needs <= server.abilities
 
 
 def size_label(size: int) -> str:
@@ -162,6 +176,13 @@ SMALL_BROADCASTS: Final = tuple(
 IDLE: Final = Scenario("idle-10000", Family.IDLE, 10_000, seconds=0.5, warmup=0.2, rounds=3)
 CONNECT: Final = Scenario("connect", Family.CONNECT, 50)
 HTTP: Final = Scenario("http-get", Family.HTTP, 50)
+HTTP_JSON: Final = replace(HTTP, name="http-json", path=JSON_PATH)
+STARLETTE_ECHOES: Final = tuple(
+    replace(scenario, name=f"starlette-{scenario.name}", application=STARLETTE) for scenario in (ECHO_ONE, ECHO_MANY)
+)
+STARLETTE_HTTP: Final = tuple(
+    replace(scenario, name=f"starlette-{scenario.name}", application=STARLETTE) for scenario in (HTTP, HTTP_JSON)
+)
 FIXED_RATE: Final = replace(ECHO_ONE, name="rate-32B-text-50", half_of=ECHO_ONE.name)
 
 MAIN: Final = (ECHO_ONE, ECHO_MANY, ECHO_64K)
@@ -187,12 +208,13 @@ MATRIX_SERVERS: Final = (
 
 def full() -> list[Scenario]:
     """Everything, ``make bench``: what the aims are about in rounds, the rest around it once, shorter."""
-    echoes = [replace(scenario, group="echo") for scenario in (*MAIN, ECHO_1M, HTTP)]
+    echoes = [replace(scenario, group="echo") for scenario in (*MAIN, ECHO_1M, HTTP, HTTP_JSON)]
+    starlette = [replace(scenario, group="Starlette") for scenario in (*STARLETTE_ECHOES, *STARLETTE_HTTP)]
     compressed = [replace(scenario, group="compressed") for scenario in COMPRESSED]
     broadcasts = [replace(scenario, group="broadcast") for scenario in BROADCASTS]
     # A connection is opened on a fresh process, whose memory no large message has stretched.
-    targeted = [*echoes, CONNECT, *compressed, *broadcasts, FIXED_RATE]
-    scenarios = {scenario.name: replace(scenario, seconds=0.8, warmup=0.2, rounds=5) for scenario in targeted}
+    targeted = [*echoes, *starlette, CONNECT, *compressed, *broadcasts, FIXED_RATE]
+    scenarios = {scenario.name: replace(scenario, seconds=0.8, warmup=0.2, rounds=4) for scenario in targeted}
     scenarios[IDLE.name] = IDLE
     for scenario in SMALL_BROADCASTS:
         scenarios[scenario.name] = replace(scenario, seconds=0.4, warmup=0.1, rounds=1, group="broadcast to few")

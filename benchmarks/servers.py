@@ -30,9 +30,12 @@ class Ability(enum.Enum):
     BROADCAST = "broadcast"
     DEFLATE = "deflate"
     HTTP = "http"
+    JSON = "json"
 
 
-EVERYTHING: Final = frozenset(Ability)
+EVERYTHING: Final = frozenset({Ability.BROADCAST, Ability.DEFLATE, Ability.HTTP})
+AS_A_FRAMEWORK: Final = EVERYTHING | {Ability.JSON}
+STARLETTE: Final = "Starlette"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +52,10 @@ class Server:
     environment: Mapping[str, str] = field(default_factory=dict)
     deflate: str = ""
     """What is special about its compression."""
-    deflate_only: bool = False
-    """Whether it differs from another one only where messages are compressed."""
+    only: frozenset[Ability] = frozenset()
+    """What it is compared in; empty is everything. For one that differs from another of ours in nothing else."""
+    application: str = ""
+    """Whose application it runs, "" for one of its own; it is compared with others that run the same."""
     note: str = ""
 
     @property
@@ -74,6 +79,9 @@ def python() -> str:
     return str(found) if found.exists() else sys.executable
 
 
+REQUESTS: Final = frozenset({Ability.HTTP, Ability.JSON})
+STARLETTE_ARGUMENTS: Final = ("--application", "starlette")
+
 LEVEL_2: Final = ("--level", "2", "--mem-level", "5")
 
 SERVERS: Final = (
@@ -81,10 +89,17 @@ SERVERS: Final = (
         "ferrows",
         "ferrows_coroutine",
         Kind.OURS,
+        AS_A_FRAMEWORK,
         deflate="no context takeover, its default",
         note="`async for message in ws: await ws.send(message)`",
     ),
-    Server("ferrows, burst", "ferrows_burst", Kind.OURS, note="the same with `recv_burst`"),
+    Server(
+        "ferrows, burst",
+        "ferrows_burst",
+        Kind.OURS,
+        frozenset({Ability.DEFLATE, Ability.HTTP}),
+        note="the same with `recv_burst`; it broadcasts as the first does",
+    ),
     Server(
         "ferrows, asyncio loop",
         "ferrows_coroutine",
@@ -105,7 +120,7 @@ SERVERS: Final = (
         Kind.OURS,
         arguments=("--takeover",),
         deflate="keeps the context from message to message, where the client does not ask otherwise",
-        deflate_only=True,
+        only=frozenset({Ability.DEFLATE}),
     ),
     Server(
         "ferrows, level 2",
@@ -113,7 +128,7 @@ SERVERS: Final = (
         Kind.OURS,
         arguments=LEVEL_2,
         deflate="level 2, memory level 5: about the size of aiohttp's messages, whose level cannot be set",
-        deflate_only=True,
+        only=frozenset({Ability.DEFLATE}),
     ),
     Server(
         "ferrows, takeover, level 2",
@@ -121,7 +136,60 @@ SERVERS: Final = (
         Kind.OURS,
         arguments=("--takeover", *LEVEL_2),
         deflate="the same, and keeps the context",
-        deflate_only=True,
+        only=frozenset({Ability.DEFLATE}),
+    ),
+    Server(
+        "ferrows, broadcast()",
+        "ferrows_broadcast",
+        Kind.OURS,
+        only=frozenset({Ability.BROADCAST}),
+        note="`broadcast(connected, message)` in place of a loop of `await peer.send(message)`",
+    ),
+    Server(
+        "ferrows, ASGI",
+        "ferrows_asgi",
+        Kind.OURS,
+        REQUESTS,
+        only=REQUESTS,
+        note="the plain ASGI application that uvicorn and granian run",
+    ),
+    Server(
+        "ferrows, Starlette",
+        "ferrows_asgi",
+        Kind.OURS,
+        REQUESTS,
+        "starlette",
+        arguments=STARLETTE_ARGUMENTS,
+        application=STARLETTE,
+    ),
+    Server(
+        "uvicorn, Starlette",
+        "uvicorn_websockets",
+        Kind.PEER,
+        REQUESTS,
+        "uvicorn",
+        arguments=STARLETTE_ARGUMENTS,
+        application=STARLETTE,
+        note="`--ws websockets-sansio`, `--http httptools`",
+    ),
+    Server(
+        "hypercorn, Starlette",
+        "hypercorn_server",
+        Kind.PEER,
+        REQUESTS,
+        "hypercorn",
+        arguments=STARLETTE_ARGUMENTS,
+        application=STARLETTE,
+    ),
+    Server(
+        "granian, Starlette",
+        "granian_server",
+        Kind.PEER,
+        REQUESTS,
+        "granian",
+        arguments=STARLETTE_ARGUMENTS,
+        application=STARLETTE,
+        note="one worker with one runtime thread",
     ),
     Server(
         "picows, callback",
@@ -149,7 +217,14 @@ SERVERS: Final = (
         deflate="its parameters cannot be set, and it keeps its context though the client asks otherwise",
         note="its own coroutine API, modelled on that of websockets",
     ),
-    Server("aiohttp", "aiohttp_server", Kind.PEER, requirements="aiohttp", deflate="level 1, cannot be set"),
+    Server(
+        "aiohttp",
+        "aiohttp_server",
+        Kind.PEER,
+        AS_A_FRAMEWORK,
+        requirements="aiohttp",
+        deflate="level 1, cannot be set",
+    ),
     Server(
         "websockets",
         "websockets_server",
@@ -162,6 +237,7 @@ SERVERS: Final = (
         "uvicorn, websockets",
         "uvicorn_websockets",
         Kind.PEER,
+        AS_A_FRAMEWORK,
         requirements="uvicorn",
         deflate="window of 12 bits, memory level 5, cannot be set",
         note="`--ws websockets-sansio`, a plain ASGI application",
@@ -178,7 +254,7 @@ SERVERS: Final = (
         "Sanic",
         "sanic_server",
         Kind.PEER,
-        frozenset({Ability.BROADCAST, Ability.HTTP}),
+        frozenset({Ability.BROADCAST, Ability.HTTP, Ability.JSON}),
         "sanic",
         note="has no deflate",
     ),
@@ -186,7 +262,7 @@ SERVERS: Final = (
         "granian",
         "granian_server",
         Kind.PEER,
-        frozenset({Ability.BROADCAST, Ability.HTTP}),
+        frozenset({Ability.BROADCAST, Ability.HTTP, Ability.JSON}),
         "granian",
         note="one worker with one runtime thread, the same ASGI application; has no deflate",
     ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from benchmarks.results import CPU, P99, RSS, WIRE, Metric, Run
@@ -16,7 +16,11 @@ from benchmarks.scenarios import (
     ECHO_MANY,
     ECHO_ONE,
     FIXED_RATE,
+    HTTP,
+    HTTP_JSON,
     KIB,
+    STARLETTE_ECHOES,
+    STARLETTE_HTTP,
     Family,
     Scenario,
 )
@@ -29,6 +33,14 @@ NATIVE: Final = "tokio-tungstenite"
 
 COMPRESSING: Final = (OURS, "ferrows, level 2", "ferrows, takeover", "ferrows, takeover, level 2")
 """Ours, as a user would set them for another size on the wire."""
+
+UVICORN: Final = "uvicorn, websockets"
+"""With httptools; which WebSocket implementation it has does not matter to HTTP."""
+
+ON_STARLETTE: Final = "ferrows, Starlette"
+
+BROADCASTING: Final = (OURS, "ferrows, broadcast()")
+"""Ours, as a user would write a broadcast: a loop over the connections, or the call that is made for it."""
 
 TOLERANCE: Final = 0.05
 """How much larger than a peer's our compressed messages may be, for the two to be compared."""
@@ -79,9 +91,15 @@ def outcomes(run: Run) -> list[Outcome]:
     rows += [(scenario, _idle(run, scenario)) for scenario in _scenarios(run, Family.IDLE)]
     rows.append((CONNECT, _against(run, CONNECT, "picows, callback", 1.0, 0.5)))
     for scenario in BROADCASTS:
-        rows.append((scenario, _against(run, scenario, "socketify", 1.0)))
+        rows.append((scenario, _broadcast(run, scenario, "socketify", 1.0)))
         rows.append((scenario, _against(run, scenario, NATIVE, None, 1.0)))
     rows.append((FIXED_RATE, _against_best(run, FIXED_RATE, 1.0, metric=P99)))
+    for scenario in (HTTP, HTTP_JSON):
+        rows += [(scenario, _against(run, scenario, UVICORN, 1.0, ours=ours)) for ours in (OURS, "ferrows, ASGI")]
+    rows += [(scenario, _against_best(run, scenario, 0.5, ours=ON_STARLETTE)) for scenario in STARLETTE_ECHOES]
+    rows += [
+        (scenario, _against(run, scenario, "uvicorn, Starlette", 1.0, ours=ON_STARLETTE)) for scenario in STARLETTE_HTTP
+    ]
     return [row for scenario, row in rows if scenario.name in run.scenarios]
 
 
@@ -128,11 +146,26 @@ def _compressed(run: Run, scenario: Scenario) -> Outcome:
     return Outcome(what, against, ratio.median if ratio else None, 0.7, 0.4)
 
 
+def _broadcast(run: Run, scenario: Scenario, peer: str, must: float) -> Outcome:
+    """Hold our cheaper way against a peer whose application hands a message over once, to native code, for all."""
+    ours = best(run, scenario.name, CPU, BROADCASTING) or OURS
+    outcome = _against(run, scenario, peer, must, ours=ours)
+    return replace(outcome, against=f"{outcome.against}, whose publish is native; ours: {ours}")
+
+
 def _against(
-    run: Run, scenario: Scenario, peer: str, must: float | None, reach_for: float | None = None, metric: Metric = CPU
+    run: Run,
+    scenario: Scenario,
+    peer: str,
+    must: float | None,
+    reach_for: float | None = None,
+    metric: Metric = CPU,
+    ours: str = OURS,
 ) -> Outcome:
-    ratio = run.ratio(scenario.name, OURS, peer, metric)
+    ratio = run.ratio(scenario.name, ours, peer, metric)
     against = peer if run.spread(scenario.name, peer, metric) else f"{peer} (not measured)"
+    if ours not in (OURS, ON_STARLETTE):
+        against += f"; ours: {ours}"
     return Outcome(f"{scenario.title}, {metric.title}", against, ratio.median if ratio else None, must, reach_for)
 
 
@@ -141,11 +174,12 @@ def _against_best(
     scenario: Scenario,
     must: float,
     metric: Metric = CPU,
+    ours: str = OURS,
 ) -> Outcome:
     peer = best(run, scenario.name, metric, run.names("peer"))
     if peer is None:
         return Outcome(f"{scenario.title}, {metric.title}", "the best peer", None, must)
-    outcome = _against(run, scenario, peer, must, metric=metric)
+    outcome = _against(run, scenario, peer, must, metric=metric, ours=ours)
     return Outcome(outcome.what, f"the best peer: {peer}", outcome.reached, must)
 
 

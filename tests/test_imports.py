@@ -17,13 +17,23 @@ PACKAGE = Path(__file__).parents[1] / "python" / "ferrows"
 # what is in it, and the longest that fits decides.
 LAYERS = [
     ["", "__main__", "cli"],
-    ["app", "blueprints", "registration", "tasks", "testing"],
+    ["asgi"],
+    ["app", "blueprints", "registration", "tasks", "testing", "fanout", "urls"],
     ["server", "client"],
-    ["server.protocols", "server.websockets", "server.body", "server.keepalive", "server.scope", "server.writer"],
+    [
+        "server.protocols",
+        "server.websockets",
+        "server.body",
+        "server.keepalive",
+        "server.scope",
+        "server.takeover",
+        "server.writer",
+    ],
+    ["engines"],
     ["routing", "handshake", "websocket", "upgrade", "errorpages", "signals", "static"],
-    ["request", "response", "extensions", "_codec", "config"],
+    ["request", "response", "extensions", "_codec", "config", "forwarding"],
     ["_core", "_pycore"],
-    ["exceptions", "cookies", "deadlines", "events", "forms", "headers", "log"],
+    ["exceptions", "cookies", "deadlines", "events", "forms", "headers", "log", "networks"],
 ]
 DEPTH = {name: depth for depth, names in enumerate(LAYERS) for name in names}
 

@@ -6,13 +6,17 @@ import asyncio
 
 from aiohttp import WSMsgType, web
 
-from benchmarks.apps.options import BACKLOG, GREETING, HOST, MAX_SIZE, parse
+from benchmarks.apps.options import BACKLOG, FACTS, GREETING, HOST, MAX_SIZE, parse
 
 connected: set[web.WebSocketResponse] = set()
 
 
 async def greet(request: web.Request) -> web.Response:
     return web.Response(text=GREETING)
+
+
+async def facts(request: web.Request) -> web.Response:
+    return web.json_response(FACTS)
 
 
 def websocket(request: web.Request) -> web.WebSocketResponse:
@@ -48,7 +52,9 @@ async def broadcast(request: web.Request) -> web.WebSocketResponse:
 
 async def main(port: int) -> None:
     app = web.Application()
-    app.add_routes([web.get("/", greet), web.get("/ws", echo), web.get("/broadcast", broadcast)])
+    app.add_routes(
+        [web.get("/", greet), web.get("/json", facts), web.get("/ws", echo), web.get("/broadcast", broadcast)]
+    )
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, HOST, port, backlog=BACKLOG).start()

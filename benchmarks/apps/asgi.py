@@ -1,11 +1,13 @@
-"""The ASGI application that every ASGI server here runs."""
+"""The ASGI application that every ASGI server here runs, unless it runs Starlette."""
 
 from __future__ import annotations
 
+import importlib
+import json
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from benchmarks.apps.options import GREETING
+from benchmarks.apps.options import FACTS, GREETING
 
 Event = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Event]]
@@ -22,16 +24,18 @@ async def app(scope: Event, receive: Receive, send: Send) -> None:
         await send({"type": "websocket.accept"})
         await (broadcast if scope["path"] == "/broadcast" else echo)(receive, send)
     elif scope["type"] == "http":
-        await send(
-            {
-                "type": "http.response.start",
-                "status": 200,
-                "headers": [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(BODY))],
-            }
-        )
-        await send({"type": "http.response.body", "body": BODY})
+        if scope["path"] == "/json":
+            await respond(send, b"application/json", json.dumps(FACTS).encode())
+        else:
+            await respond(send, b"text/plain; charset=utf-8", BODY)
     else:
         raise NotImplementedError(f"no {scope['type']} here")
+
+
+async def respond(send: Send, kind: bytes, body: bytes) -> None:
+    headers = [(b"content-type", kind), (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
 
 
 async def echo(receive: Receive, send: Send) -> None:
@@ -55,3 +59,11 @@ def answer(event: Event) -> Event:
     if text is not None:
         return {"type": "websocket.send", "text": text}
     return {"type": "websocket.send", "bytes": event["bytes"]}
+
+
+MODULES = {"plain": "benchmarks.apps.asgi", "starlette": "benchmarks.apps.starlette_app"}
+
+
+def application(name: str) -> Any:
+    """Return the application that the command line names."""
+    return importlib.import_module(MODULES[name]).app

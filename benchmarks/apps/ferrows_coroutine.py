@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import TypeAlias
 
-from benchmarks.apps.options import BACKLOG, GREETING, HOST, MAX_SIZE, Options, parse
-from ferrows import App, HTTPResponse, Request, Websocket, text
+from benchmarks.apps.options import BACKLOG, FACTS, GREETING, HOST, MAX_SIZE, Options, parse
+from ferrows import App, HTTPResponse, Request, Websocket, json, text
 
 connected: set[Websocket] = set()
 
 
 async def greet(request: Request) -> HTTPResponse:
     return text(GREETING)
+
+
+async def facts(request: Request) -> HTTPResponse:
+    return json(FACTS)
 
 
 async def echo(request: Request, ws: Websocket) -> None:
@@ -39,8 +44,11 @@ def compression(options: Options) -> dict[str, object]:
     }
 
 
-def serve(handler: Callable[[Request, Websocket], Awaitable[None]]) -> None:
-    """Serve with ``handler`` on ``/ws``."""
+Handler: TypeAlias = Callable[[Request, Websocket], Awaitable[None]]
+
+
+def serve(handler: Handler, broadcaster: Handler = broadcast) -> None:
+    """Serve with ``handler`` on ``/ws``, and ``broadcaster`` on ``/broadcast``."""
     options = parse()
     app = App("benchmark")
     app.config.update(
@@ -50,8 +58,9 @@ def serve(handler: Callable[[Request, Websocket], Awaitable[None]]) -> None:
         USE_UVLOOP=options.uvloop,
     )
     app.add_route(greet, "/")
+    app.add_route(facts, "/json")
     app.add_websocket_route(handler, "/ws")
-    app.add_websocket_route(broadcast, "/broadcast")
+    app.add_websocket_route(broadcaster, "/broadcast")
     app.run(HOST, options.port, access_log=False, backlog=BACKLOG, motd=False)
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from granian import Granian  # type: ignore[import-not-found,unused-ignore]
 from granian.constants import HTTPModes, Interfaces, Loops  # type: ignore[import-not-found,unused-ignore]
 
+from benchmarks.apps.asgi import MODULES
 from benchmarks.apps.options import BACKLOG, HOST, parse
 
 if __name__ == "__main__":
     options = parse()
     Granian(
-        "benchmarks.apps.asgi:app",
+        f"{MODULES[options.application]}:app",
         address=HOST,
         port=options.port,
         interface=Interfaces.ASGINL,

@@ -13,6 +13,9 @@ HOST: Final = "127.0.0.1"
 GREETING: Final = "Hello, world!\n"
 """The body of ``GET /``."""
 
+FACTS: Final = {"name": "ferrows", "open": True, "peers": [1, 2, 3], "load": 0.25}
+"""What ``GET /json`` answers."""
+
 MAX_SIZE: Final = 16 * 2**20
 """The largest message in bytes, the same for all."""
 
@@ -34,6 +37,7 @@ class Options:
     takeover: bool
     level: int
     mem_level: int
+    application: str
 
     def run(self, main: Coroutine[Any, Any, None]) -> None:
         """Run ``main`` on the chosen event loop."""
@@ -54,6 +58,7 @@ def parse() -> Options:
     parser.add_argument("--takeover", action="store_true", help="keep the compression context where that is a choice")
     parser.add_argument("--level", type=int, default=LEVEL, help="of compression, where that is a choice")
     parser.add_argument("--mem-level", type=int, default=MEM_LEVEL, help="of compression, where that is a choice")
+    parser.add_argument("--application", choices=("plain", "starlette"), default="plain", help="of an ASGI server")
     arguments = parser.parse_args()
     return Options(
         arguments.port,
@@ -62,4 +67,5 @@ def parse() -> Options:
         arguments.takeover,
         arguments.level,
         arguments.mem_level,
+        arguments.application,
     )

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from sanic import Request, Sanic, Websocket  # type: ignore[import-not-found,unused-ignore]
-from sanic.response import HTTPResponse, text  # type: ignore[import-not-found,unused-ignore]
+from sanic.response import HTTPResponse, json, text  # type: ignore[import-not-found,unused-ignore]
 
-from benchmarks.apps.options import BACKLOG, GREETING, HOST, MAX_SIZE, parse
+from benchmarks.apps.options import BACKLOG, FACTS, GREETING, HOST, MAX_SIZE, parse
 
 connected: set[Websocket] = set()
 
 
 async def greet(request: Request) -> HTTPResponse:
     return text(GREETING)
+
+
+async def facts(request: Request) -> HTTPResponse:
+    return json(FACTS)
 
 
 async def echo(request: Request, ws: Websocket) -> None:
@@ -33,6 +37,7 @@ if __name__ == "__main__":
     options = parse()
     app = Sanic("benchmark")
     app.add_route(greet, "/", methods=["GET"])
+    app.add_route(facts, "/json", methods=["GET"])
     app.add_websocket_route(echo, "/ws")
     app.add_websocket_route(broadcast, "/broadcast")
     app.config.update(

@@ -6,7 +6,7 @@ from typing import Literal
 
 import uvicorn  # type: ignore[import-not-found,unused-ignore]
 
-from benchmarks.apps.asgi import app
+from benchmarks.apps.asgi import application
 from benchmarks.apps.options import BACKLOG, HOST, MAX_SIZE, parse
 
 
@@ -14,7 +14,7 @@ def serve(ws: Literal["websockets-sansio", "wsproto"]) -> None:
     """Serve with the WebSocket implementation ``ws``; the parameters of its deflate cannot be set."""
     options = parse()
     uvicorn.run(
-        app,
+        application(options.application),
         host=HOST,
         port=options.port,
         loop="uvloop" if options.uvloop else "asyncio",

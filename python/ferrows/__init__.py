@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         FerrowsException,
         WebsocketClosed,
     )
+    from .fanout import broadcast
     from .request import Request
     from .response import HTTPResponse, empty, file, html, json, raw, redirect, text
     from .websocket import Websocket
@@ -35,6 +36,7 @@ __all__ = [
     "Websocket",
     "WebsocketClosed",
     "__version__",
+    "broadcast",
     "connect",
     "empty",
     "exceptions",
@@ -61,6 +63,7 @@ _SOURCES: Final = {
     "Request": "request",
     "Websocket": "websocket",
     "WebsocketClosed": "exceptions",
+    "broadcast": "fanout",
     "connect": "client",
     "empty": "response",
     "exceptions": "",

@@ -9,17 +9,28 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Final
 
-__all__ = ["CLOSED", "CLOSING", "CODEC", "OPEN", "Connection", "Head", "HeadReader", "MessageStream", "apply_mask"]
+__all__ = [
+    "CLOSED",
+    "CLOSING",
+    "CODEC",
+    "OPEN",
+    "Connection",
+    "Head",
+    "HeadReader",
+    "MessageStream",
+    "apply_mask",
+    "broadcast",
+]
 
 PURE_PYTHON: Final = os.environ.get("FERROWS_NO_EXTENSIONS", "") not in ("", "0")
 
 if TYPE_CHECKING:
-    from ._core import CLOSED, CLOSING, OPEN, Connection, Head, HeadReader, MessageStream, apply_mask
+    from ._core import CLOSED, CLOSING, OPEN, Connection, Head, HeadReader, MessageStream, apply_mask, broadcast
 elif PURE_PYTHON:
-    from ._pycore import CLOSED, CLOSING, OPEN, Connection, Head, HeadReader, MessageStream, apply_mask
+    from ._pycore import CLOSED, CLOSING, OPEN, Connection, Head, HeadReader, MessageStream, apply_mask, broadcast
 else:
     try:
-        from ._core import CLOSED, CLOSING, OPEN, Connection, Head, HeadReader, MessageStream, apply_mask
+        from ._core import CLOSED, CLOSING, OPEN, Connection, Head, HeadReader, MessageStream, apply_mask, broadcast
     except ImportError as error:
         raise ImportError(
             "the extension module ferrows._core cannot be imported; install a wheel or build it (pip install .), "

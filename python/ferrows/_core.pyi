@@ -6,7 +6,7 @@
 import asyncio
 from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Generator, Iterable
 from contextvars import Context
-from typing import Any, Final, Literal, NoReturn, Protocol, Self, TypeAlias, final, overload
+from typing import Any, Final, Literal, NoReturn, Protocol, Self, TypeAlias, TypeVar, final, overload
 
 from typing_extensions import disjoint_base
 
@@ -23,6 +23,7 @@ __all__ = [
     "Receive",
     "Sent",
     "apply_mask",
+    "broadcast",
 ]
 
 _Buffer: TypeAlias = bytes | bytearray | memoryview
@@ -61,6 +62,17 @@ def apply_mask(data: _Buffer, mask: _Buffer) -> bytes:
     """Apply the four-byte masking key to ``data`` (RFC 6455 §5.3); the same call unmasks.
 
     ValueError for a key that has not four bytes.
+    """
+
+_Stream = TypeVar("_Stream", bound=MessageStream)
+
+def broadcast(websockets: Iterable[_Stream], data: str | _Buffer, *, compress: bool | None = None) -> list[_Stream]:
+    """Send one message to many websockets at once, and return those that it was not sent to.
+
+    ``data`` is ``str`` or bytes-like; it is encoded once for all that agreed on the same. Never suspends. Left out, and
+    returned in their order, are those on which ``send`` would raise or wait: closing or closed, not reading, or with
+    other senders or a fragmented message before it. What the transport of one raises goes to the event loop's exception
+    handler. TypeError, with nothing sent, for other data, and for what is no websocket.
     """
 
 @final
@@ -250,6 +262,8 @@ class MessageStream:
     def __aiter__(self) -> Self: ...
     def __anext__(self) -> Awaitable[str | bytes]: ...
     def recv(self, timeout: float | None = None) -> Coroutine[Any, Any, str | bytes]: ...
+    def recv_event(self) -> Coroutine[Any, Any, dict[str, Any]]:
+        """Wait for the next message as ASGI's ``websocket.receive``; at the end it is what ``_end_event`` returns."""
     def recv_fragment(self) -> Coroutine[Any, Any, tuple[str | bytes, bool]]:
         """Wait for one fragment of the next message and tell whether it is the last."""
     def take_messages(self, limit: int) -> list[str | bytes]:

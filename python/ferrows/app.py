@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import sys
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from functools import cached_property
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import FrameType, ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar, Final
-from urllib.parse import quote, urlencode
 from weakref import WeakValueDictionary
 
 from .blueprints import Blueprint, BlueprintGroup, BlueprintOptions
 from .config import Config, WebsocketSettings
+from .engines import with_engine
 from .errorpages import ERROR_FORMATS, ErrorHandler, error_page, invalid_response
 from .exceptions import HTTPException, ServerError
 from .log import configure_logging, error_logger
@@ -34,18 +35,22 @@ from .routing import Route, Router
 from .server.asgi_application import serve_scope
 from .server.async_server import AsyncioServer
 from .server.events import call_listener
+from .server.launch import launch
 from .server.lifespan import lifespan
+from .server.readiness import add_readiness, is_readiness
 from .server.runners import serve
+from .server.socket import ALL_INTERFACES
 from .server.tls import TLS, ssl_context
 from .signals import Signal, SignalRouter
-from .static import StaticFiles
 from .tasks import Tasks, Work
 from .upgrade import Upgrade, called, is_awaitable, refusable
+from .urls import build_url
 
 if TYPE_CHECKING:
     import socket
 
     from .request import Request
+    from .server.target import Target
     from .testing import AsyncTestClient, TestClient
 
 __all__ = ["App"]
@@ -141,6 +146,11 @@ class App(Registrar):
     def is_running(self) -> bool:
         """Whether a server of this app accepts connections."""
         return any(server.is_serving() for server in self.servers)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether new clients may be sent here: a server accepts connections, and nobody has asked it to stop."""
+        return any(server.is_ready for server in self.servers)
 
     @property
     def routes(self) -> list[Route]:
@@ -255,10 +265,13 @@ class App(Registrar):
         ValueError names the key that is wrong, and the route whose it is.
         """
         self.config.validate()
+        add_readiness(self)
         middleware = self._ordered_middleware(None)
         self._request_middleware, self._response_middleware = middleware
         by_blueprint = {name: self._ordered_middleware(name) for name in self.blueprints}
         for route in self.router.routes:
+            if is_readiness(route):
+                continue
             own = middleware if route.blueprint is None else by_blueprint[route.blueprint]
             route.request_middleware, route.response_middleware = own
             if route.websocket:
@@ -277,7 +290,7 @@ class App(Registrar):
 
     def _websocket_settings(self, route: Route) -> WebsocketSettings:
         try:
-            return self.config.websocket_settings(**route.websocket_options)
+            return with_engine(self.config.websocket_settings(**route.websocket_options))
         except ValueError as error:
             raise ValueError(f"websocket route {route.path!r}: {error}") from None
 
@@ -292,43 +305,7 @@ class App(Registrar):
         ``SERVER_NAME`` begins with ``https://``) and ``_host``, else the route's host, else ``SERVER_NAME``.
         ``_method`` chooses among routes of one name. ServerError where no such URL can be built.
         """
-        anchor, method = values.pop("_anchor", ""), values.pop("_method", None)
-        external, scheme = values.pop("_external", False), values.pop("_scheme", None)
-        host = values.pop("_host", None) or values.pop("_server", None)
-        if scheme and not external:
-            raise ValueError("_scheme needs _external=True")
-        if view_name == "static" or view_name.endswith(".static"):
-            name = values.pop("name", None)
-            view_name = view_name.removesuffix("static") + name if name else view_name
-        route = self._route_named(view_name, method)
-        if isinstance(route.handler, StaticFiles) and "filename" in values:
-            values["filename"] = str(values["filename"]).lstrip("/")
-        url = route.url(values)
-        query = urlencode({key: value for key, value in values.items() if value is not None}, doseq=True)
-        url += f"?{query}" if query else ""
-        url += f"#{quote(anchor)}" if anchor else ""
-        return f"{self._origin(route, scheme, host)}{url}" if external else url
-
-    def _route_named(self, view_name: str, method: str | None) -> Route:
-        def accepts(route: Route) -> bool:
-            return method is None or method.upper() in route.methods
-
-        for name in (f"{self.name}.{view_name}", view_name):
-            route = self.router.named(name, accepts)
-            if route is not None:
-                return route
-        raise ServerError(f"url_for: there is no route with the name {view_name!r}")
-
-    def _origin(self, route: Route, scheme: str | None, host: str | None) -> str:
-        server_scheme, separator, server = self.config.SERVER_NAME.rpartition("://")
-        own = next((name for name in route.hosts if not name.startswith("*")), None)
-        authority = host or own or (server if separator else self.config.SERVER_NAME)
-        if not authority:
-            raise ServerError("url_for: _external needs _host or the configuration's SERVER_NAME")
-        if not scheme:
-            secure = server_scheme in ("https", "wss")
-            scheme = ("ws" if route.websocket else "http") + ("s" if secure else "")
-        return f"{scheme}://{authority.rstrip('/')}"
+        return build_url(self.name, self.router, self.config.SERVER_NAME, view_name, values)
 
     # ----------------------------------------------------------------------------------------------------------------
     # Signals and tasks
@@ -505,7 +482,7 @@ class App(Registrar):
         debug: bool | None = None,
         ssl: TLS = None,
         sock: socket.socket | None = None,
-        workers: int = 1,
+        workers: int | str = 1,
         protocol: type[asyncio.Protocol] | None = None,
         backlog: int = 100,
         register_sys_signals: bool = True,
@@ -514,39 +491,53 @@ class App(Registrar):
         reuse_port: bool = False,
         loop: asyncio.AbstractEventLoop | None = None,
         auto_reload: bool = False,
+        reload_dir: str | Path | Iterable[str | Path] | None = None,
+        target: Target | str | None = None,
         motd: bool | None = None,
         asyncio_server_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
-        """Serve until SIGINT or SIGTERM, on 127.0.0.1:8000 unless told otherwise.
+        """Serve until SIGINT or SIGTERM, on 127.0.0.1:8000 unless told otherwise; the host ``*`` is every interface.
 
         A signal stops gracefully: no new connections, WebSockets closed with 1001, requests finished, all within
         ``GRACEFUL_SHUTDOWN_TIMEOUT``; a second one stops at once. Returns then, so that the program exits with 0. A
         handler's SystemExit or KeyboardInterrupt stops like a signal, and the SystemExit is raised here at the end.
 
-        ``ssl``: a context, a mapping of ``cert``, ``key`` and ``password``, a pair of paths, or a directory with
-        ``fullchain.pem`` and ``privkey.pem``. ``protocol`` makes what speaks on a connection (``WebSocketProtocol``).
-        OSError where the address cannot be bound; ValueError for configuration that is wrong and for a port that is
-        none.
+        ``workers`` processes (``"auto"``: one for each CPU) serve under a supervisor, which replaces those that end;
+        SIGHUP restarts them one by one. ``auto_reload`` restarts when code changes, or a file below ``reload_dir``.
+        ``target`` says how a worker finds the app, see :mod:`ferrows.server.target`; ``"module:app"`` is imported. In a
+        worker this does not return but ends the process. SystemExit with 3 where no worker could start, with 1 where
+        one had to be killed at the end.
+
+        ``ssl``: a context, a mapping of ``cert``, ``key`` and perhaps ``password``, ``ca`` and ``client``, a pair of
+        paths, or a directory with ``fullchain.pem`` and ``privkey.pem``. ``protocol`` makes what speaks on a connection
+        (``WebSocketProtocol``). OSError where the address cannot be bound; ValueError for configuration that is wrong
+        and for a port that is none.
         """
-        if workers != 1:
-            raise ServerError(f"workers is {workers}: several worker processes are not supported yet, permitted: 1")
-        if auto_reload:
-            raise ServerError("auto_reload is not supported yet")
+        settings = {name: value for name, value in locals().items() if name not in _NOT_FOR_WORKERS}
         self._take_run_settings(debug, access_log)
         if motd is not None:
             self.config.MOTD = motd
         if self.log_config is not None or self.configure_logging:
             configure_logging(self.log_config, debug=self.debug)
-        serve(
+        options = {
             **_address(host, port, sock, unix),
-            app=self,
-            ssl=ssl_context(ssl),
-            reuse_port=reuse_port,
-            loop=loop,
-            protocol=protocol or _default_protocol(),
-            backlog=backlog,
-            register_sys_signals=register_sys_signals,
-            asyncio_server_kwargs=asyncio_server_kwargs,
+            "ssl": ssl_context(ssl),
+            "reuse_port": reuse_port,
+            "loop": loop,
+            "protocol": protocol or self.default_protocol(),
+            "backlog": backlog,
+            "register_sys_signals": register_sys_signals,
+            "asyncio_server_kwargs": asyncio_server_kwargs,
+        }
+        launch(
+            self,
+            options,
+            settings,
+            workers=workers,
+            auto_reload=auto_reload,
+            reload_dir=reload_dir,
+            target=target,
+            from_main=_caller(sys._getframe(1)) == "__main__",
         )
 
     async def __call__(
@@ -598,7 +589,7 @@ class App(Registrar):
             ssl=ssl_context(ssl),
             reuse_port=reuse_port,
             loop=asyncio.get_running_loop(),
-            protocol=protocol or _default_protocol(),
+            protocol=protocol or self.default_protocol(),
             backlog=backlog,
             run_async=True,
             asyncio_server_kwargs=asyncio_server_kwargs,
@@ -606,10 +597,16 @@ class App(Registrar):
         assert server is not None
         return await server
 
+    def default_protocol(self) -> type[asyncio.Protocol]:
+        """Return what speaks on a connection where nothing else is asked for."""
+        from .server.protocols.websocket_protocol import WebSocketProtocol
+
+        return WebSocketProtocol
+
     def stop(self) -> None:
-        """Stop the app's servers gracefully, as a signal does; from any thread."""
+        """Stop the app's servers gracefully, as a signal does, and all workers of its supervisor; from any thread."""
         for server in list(self.servers):
-            server.loop.call_soon_threadsafe(server.request_stop)
+            server.loop.call_soon_threadsafe(server.stop_app)
 
     def stop_for(self, error: SystemExit | KeyboardInterrupt) -> bool:
         """Stop the app's servers gracefully, since a handler raised this; False where there is none.
@@ -639,6 +636,17 @@ class App(Registrar):
                 if not stops:
                     raise
                 error_logger.exception("listener of %s failed", event)
+
+
+# Of the arguments of `App.run`: what a worker is, it need not be told.
+_NOT_FOR_WORKERS: Final = ("self", "workers", "sock", "auto_reload", "reload_dir", "target", "loop")
+
+
+def _caller(frame: FrameType | None) -> Any:
+    """The module that has called ``run``, by itself or through an ASGI application's host."""
+    while frame is not None and frame.f_globals.get("__name__") == "ferrows.asgi.host":
+        frame = frame.f_back
+    return None if frame is None else frame.f_globals.get("__name__")
 
 
 _INTERNAL: Final = "The server encountered an internal error and cannot complete your request."
@@ -688,16 +696,13 @@ def _versioned(registration: RouteRegistration) -> str:
     return f"{'' if prefix.startswith('/') else '/'}{prefix}{version}{registration.uri}"
 
 
-def _default_protocol() -> type[asyncio.Protocol]:
-    from .server.protocols.websocket_protocol import WebSocketProtocol
-
-    return WebSocketProtocol
-
-
 def _address(host: str | None, port: int | None, sock: socket.socket | None, unix: str | Path | None) -> dict[str, Any]:
     """What to listen on; ValueError where that is not one thing."""
     if sum((sock is not None, unix is not None, host is not None or port is not None)) > 1:
         raise ValueError("sock, unix, and host with port exclude each other")
     if sock is not None or unix is not None:
         return {"host": None, "port": None, "sock": sock, "unix": None if unix is None else str(unix)}
-    return {"host": host or "127.0.0.1", "port": 8000 if port is None else port}
+    return {
+        "host": None if host == ALL_INTERFACES else host or "127.0.0.1",
+        "port": 8000 if port is None else port,
+    }

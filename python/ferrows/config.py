@@ -10,17 +10,19 @@ import difflib
 import json
 import math
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from .extensions import DeflateParameters
+from .networks import parse_networks
 
-__all__ = ["Config", "WebsocketSettings"]
+__all__ = ["Config", "WebsocketSettings", "parse_setting"]
 
-# Read by ferrows itself before there is an app.
-_NOT_SETTINGS: Final = frozenset({"NO_EXTENSIONS", "NO_UVLOOP"})
+# Read by ferrows itself before there is an app; the password is the command line's, and nobody else's business.
+_NOT_SETTINGS: Final = frozenset({"NO_EXTENSIONS", "NO_UVLOOP", "SSL_KEYFILE_PASSWORD", "WORKER"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,7 @@ class WebsocketSettings:
     ``deflate`` is the most that the server agrees to (None: no compression). ``origins`` are the serialised origins
     that may connect (RFC 6454 §6.2), lowercase and without a default port; ``same`` among them is the host that the
     request itself names, ``*`` every origin. None: ``same`` for requests with cookies, every origin for others.
+    ``engine`` is its name or its factory; None is the codec.
     """
 
     timeout: float = 10
@@ -40,6 +43,7 @@ class WebsocketSettings:
     handler_timeout: float | None = 300
     deflate: DeflateParameters | None = None
     origins: tuple[str, ...] | None = None
+    engine: str | Callable[[WebsocketSettings], Any] | None = None
 
 
 class Config(dict[str, Any]):
@@ -51,7 +55,10 @@ class Config(dict[str, Any]):
 
     ACCESS_LOG: bool
     DEBUG: bool
+    DRAIN_DELAY: float
+    DRAIN_TIMEOUT: float
     FALLBACK_ERROR_FORMAT: str
+    FORWARDED_ALLOW_IPS: str | Iterable[str] | None
     GRACEFUL_SHUTDOWN_TIMEOUT: float
     KEEP_ALIVE: bool
     KEEP_ALIVE_TIMEOUT: float
@@ -59,6 +66,10 @@ class Config(dict[str, Any]):
     MAX_CONNECTIONS_PER_ADDRESS: int | None
     MAX_HANDSHAKES: int | None
     MOTD: bool
+    PROXIES_COUNT: int | None
+    PROXY_PROTOCOL: str | Iterable[str] | None
+    READY_PATH: str | None
+    REAL_IP_HEADER: str | None
     REQUEST_HEAD_TIMEOUT: float
     REQUEST_MAX_HEADERS: int
     REQUEST_MAX_HEADER_SIZE: int
@@ -69,6 +80,7 @@ class Config(dict[str, Any]):
     SERVER_NAME: str
     USE_UVLOOP: bool
     WEBSOCKET_COMPRESSION: str | Mapping[str, Any] | None
+    WEBSOCKET_ENGINE: str | Callable[[WebsocketSettings], Any]
     WEBSOCKET_HANDLER_TIMEOUT: float | None
     WEBSOCKET_MAX_QUEUE: int
     WEBSOCKET_MAX_SIZE: int | None
@@ -123,9 +135,9 @@ class Config(dict[str, Any]):
                 self[key] = _guess(text)
                 continue
             try:
-                self[key] = option.check(option.kind.parse(text.strip()))
+                self[key] = _read(option, text)
             except ValueError as error:
-                raise ValueError(f"{variable} {error}, not {text!r}") from None
+                raise ValueError(f"{variable} {error}") from None
 
     def validate(self) -> None:
         """Check every key that ferrows knows; ValueError names the first that is wrong and what is permitted.
@@ -137,12 +149,15 @@ class Config(dict[str, Any]):
                 _refuse_near_miss(key)
         for key, option in _OPTIONS.items():
             _checked(key, option, self.get(key))
+        for key in ("PROXIES_COUNT", "REAL_IP_HEADER"):
+            if self.get(key) and not parse_networks(self.get("FORWARDED_ALLOW_IPS")):
+                raise ValueError(f"{key} needs FORWARDED_ALLOW_IPS: without it nobody is believed")
 
     def websocket_settings(self, **overrides: Any) -> WebsocketSettings:
         """Check and combine the ``WEBSOCKET_*`` keys with a route's own options; ValueError names the wrong one.
 
-        Options: ``max_size max_queue timeout ping_interval ping_timeout handler_timeout compression origins``. One that
-        is given counts also when it is None.
+        Options: ``max_size max_queue timeout ping_interval ping_timeout handler_timeout compression origins engine``.
+        One that is given counts also when it is None.
         """
         for name in overrides:
             if name not in WEBSOCKET_OPTIONS:
@@ -162,7 +177,13 @@ class Config(dict[str, Any]):
             handler_timeout=values["handler_timeout"],
             deflate=None if values["compression"] is None else DeflateParameters(**values["compression"]),
             origins=values["origins"],
+            engine=None if values["engine"] == NATIVE_ENGINE else values["engine"],
         )
+
+
+def parse_setting(key: str, text: str) -> Any:
+    """Read a key's value as the environment's is read; ValueError says what is permitted, and what was given."""
+    return _read(_OPTIONS[key], text)
 
 
 # A route's option -> the key that it stands in for.
@@ -175,6 +196,7 @@ WEBSOCKET_OPTIONS: Final[Mapping[str, str]] = {
     "handler_timeout": "WEBSOCKET_HANDLER_TIMEOUT",
     "compression": "WEBSOCKET_COMPRESSION",
     "origins": "WEBSOCKET_ORIGINS",
+    "engine": "WEBSOCKET_ENGINE",
 }
 
 
@@ -194,6 +216,13 @@ class _Option(NamedTuple):
 
     def check(self, value: Any) -> Any:
         return self.kind.check(value)
+
+
+def _read(option: _Option, text: str) -> Any:
+    try:
+        return option.check(option.kind.parse(text.strip()))
+    except ValueError as error:
+        raise ValueError(f"{error}, not {text!r}") from None
 
 
 def _checked(name: str, option: _Option, value: Any) -> Any:
@@ -318,6 +347,15 @@ def _text() -> _Kind:
     return _Kind(check, str)
 
 
+def _path() -> _Kind:
+    def check(value: Any) -> str | None:
+        if value is not None and (not isinstance(value, str) or not value.startswith("/")):
+            raise ValueError("must be a path that begins with a slash, or None")
+        return value
+
+    return _Kind(check, _or_none(str))
+
+
 # The parameters of RFC 7692 §7.1 and of zlib. A server window of 8 bits is not offered: zlib sends 9 instead.
 _DEFLATE_RANGES: Final[Mapping[str, tuple[int, int]]] = {
     "server_max_window_bits": (9, 15),
@@ -360,6 +398,21 @@ def _compression() -> _Kind:
     return _Kind(check, _or_none(parse))
 
 
+NATIVE_ENGINE: Final = "ferrows"
+"""The name of the codec among the engines."""
+
+_ENGINES: Final = (NATIVE_ENGINE, "websockets", "wsproto")
+
+
+def _engine() -> _Kind:
+    def check(value: Any) -> Any:
+        if not callable(value) and value not in _ENGINES:
+            raise ValueError(f"must be one of {', '.join(_ENGINES)}, or a factory of engines")
+        return value
+
+    return _Kind(check, str.lower)
+
+
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 
@@ -391,11 +444,36 @@ def _origin(text: str) -> str:
     return f"{parts.scheme}://{host}{suffix}"
 
 
+def _networks() -> _Kind:
+    def check(value: Any) -> Any:
+        return value if parse_networks(value) else None
+
+    return _Kind(check, _or_none(str))
+
+
+_HEADER_NAME: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+
+
+def _header_name() -> _Kind:
+    def check(value: Any) -> str | None:
+        if value is not None and not (isinstance(value, str) and _HEADER_NAME.fullmatch(value)):
+            raise ValueError("must be None or the name of a header")
+        return value
+
+    return _Kind(check, _or_none(str))
+
+
 _OPTIONS: Final[Mapping[str, _Option]] = {
     "ACCESS_LOG": _Option(True, _flag()),
     "DEBUG": _Option(False, _flag()),
+    # How long a stopping server goes on accepting while `READY_PATH` already says that it stops.
+    "DRAIN_DELAY": _Option(0, _seconds(zero=True)),
+    # The most over which the Closes of a stopping server's WebSockets are spread.
+    "DRAIN_TIMEOUT": _Option(5, _seconds(zero=True)),
     # The form of error pages: by what the client accepts, or always the same.
     "FALLBACK_ERROR_FORMAT": _Option("auto", _choice("auto", "text", "json", "html")),
+    # The proxies whose word about a client is taken.
+    "FORWARDED_ALLOW_IPS": _Option(None, _networks()),
     # How long a stop waits for requests and handlers before it cancels them.
     "GRACEFUL_SHUTDOWN_TIMEOUT": _Option(15, _seconds(zero=True)),
     "KEEP_ALIVE": _Option(True, _flag()),
@@ -407,6 +485,14 @@ _OPTIONS: Final[Mapping[str, _Option]] = {
     "MAX_HANDSHAKES": _Option(None, _count(none=True)),
     # Whether `App.run` logs its start banner.
     "MOTD": _Option(True, _flag()),
+    # How many proxies stand before the server; None: those that FORWARDED_ALLOW_IPS names are skipped.
+    "PROXIES_COUNT": _Option(None, _count(none=True)),
+    # The peers that begin each connection with a PROXY header.
+    "PROXY_PROTOCOL": _Option(None, _networks()),
+    # Where the server says whether it is ready, for balancers.
+    "READY_PATH": _Option(None, _path()),
+    # The header in which a proxy names the client; None: X-Forwarded-For.
+    "REAL_IP_HEADER": _Option(None, _header_name()),
     "REQUEST_HEAD_TIMEOUT": _Option(10, _seconds()),
     "REQUEST_MAX_HEADERS": _Option(100, _count()),
     "REQUEST_MAX_HEADER_SIZE": _Option(8192, _count()),
@@ -421,6 +507,7 @@ _OPTIONS: Final[Mapping[str, _Option]] = {
     "WEBSOCKET_COMPRESSION": _Option(None, _compression()),
     # How long a handler may go on after the end of its connection.
     "WEBSOCKET_HANDLER_TIMEOUT": _Option(300, _interval()),
+    "WEBSOCKET_ENGINE": _Option("ferrows", _engine()),
     "WEBSOCKET_MAX_QUEUE": _Option(32, _count()),
     "WEBSOCKET_MAX_SIZE": _Option(2**20, _count(none=True)),
     "WEBSOCKET_ORIGINS": _Option(None, _origins()),

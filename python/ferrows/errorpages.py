@@ -60,7 +60,11 @@ class ErrorHandler:
         """Log an exception with its traceback, unless it is a quiet one."""
         if not getattr(exception, "quiet", False):
             error_logger.error(
-                "%s %s from %s failed", request.method, request.path, request.ip or "a local peer", exc_info=exception
+                "%s %s from %s failed",
+                request.method,
+                request.path,
+                request.remote_addr or "a local peer",
+                exc_info=exception,
             )
 
 

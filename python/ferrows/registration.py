@@ -42,12 +42,14 @@ RESPONSE: Final = "response"
 LISTENERS: Final = (
     "main_process_start",
     "main_process_stop",
+    "reload_process_start",
+    "reload_process_stop",
     "before_server_start",
     "after_server_start",
     "before_server_stop",
     "after_server_stop",
 )
-"""The events of a server's life, in the order in which they happen (`main_process_stop` is the last)."""
+"""The events of a server's life, in the order in which they begin (`main_process_stop` is the last)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,8 +237,8 @@ class Registrar(ABC):
 
         ``subprotocols`` are in the server's order of preference. The decorators in ``apply`` run *before* the upgrade:
         one that raises or returns a response refuses the connection with a real HTTP status. Of the other keywords
-        ``max_size max_queue timeout ping_interval ping_timeout handler_timeout compression origins`` go over the app's
-        configuration and the rest to ``route.ctx``, a leading ``ctx_`` left out. ValueError for a handler that takes
+        ``max_size max_queue timeout ping_interval ping_timeout handler_timeout compression origins engine`` go over the
+        app's configuration and the rest to ``route.ctx``, a leading ``ctx_`` left out. ValueError for a handler that takes
         fewer than two parameters, for a ``name`` (by default the handler's) that another handler has on another path,
         and for a subprotocol that is no token; TypeError for a keyword that is nearly one of these options.
         """
@@ -405,13 +407,23 @@ class Registrar(ABC):
 
     @property
     def main_process_start(self) -> PriorityDecorator:
-        """Listen for the start of the process, before anything else."""
+        """Listen for the start of the process, before anything else; with several workers, of their supervisor."""
         return self._listen_to("main_process_start")
 
     @property
     def main_process_stop(self) -> PriorityDecorator:
         """Listen for the end of the process, after everything else."""
         return self._listen_to("main_process_stop")
+
+    @property
+    def reload_process_start(self) -> PriorityDecorator:
+        """Listen, in the process that watches files for ``auto_reload``, for the moment before it begins to."""
+        return self._listen_to("reload_process_start")
+
+    @property
+    def reload_process_stop(self) -> PriorityDecorator:
+        """Listen for the moment when files are no longer watched."""
+        return self._listen_to("reload_process_stop")
 
     @property
     def before_server_start(self) -> PriorityDecorator:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qsl
 
 from .cookies import parse_cookies
-from .exceptions import BadRequest
+from .exceptions import BadRequest, ServerError
 from .forms import File, decode_text, parse_form
+from .forwarding import forwarded
 from .headers import Headers, MultiDict, parse_list, parse_parameters
 
 if TYPE_CHECKING:
@@ -186,14 +187,27 @@ class Request:
 
     @property
     def remote_addr(self) -> str:
-        """The client's address: the peer's, since no proxy's word is taken for it."""
-        return self.ip
+        """The client's address as far as trusted proxies tell it (see :attr:`forwarded`), else the peer's."""
+        return self.forwarded.get("for") or self.ip
+
+    @property
+    def forwarded(self) -> dict[str, str]:
+        """What trusted proxies tell of the client: ``for`` (its address), ``proto`` (http or https) and ``host``.
+
+        Empty unless the peer is in ``FORWARDED_ALLOW_IPS``; what is malformed is left out.
+        """
+        if self.app is None or not self.app.config.FORWARDED_ALLOW_IPS:
+            return {}
+        told: dict[str, str] = self._once(
+            "forwarded", lambda: forwarded(self.app.config, self.ip, lambda name: self.header_lines(name)[0])
+        )
+        return told
 
     @property
     def scheme(self) -> str:
-        """``http`` or ``ws``, with an ``s`` on TLS."""
-        info = self.conn_info
-        secure = info is not None and info.ssl
+        """``http`` or ``ws``, with an ``s`` on TLS: the client's, where a trusted proxy tells of it, else ours."""
+        told, info = self.forwarded.get("proto"), self.conn_info
+        secure = told == "https" if told else info is not None and info.ssl
         upgrades = [protocol.lower() for protocol in parse_list(self.headers.combined("upgrade"))]
         scheme = "ws" if "websocket" in upgrades and self.version != "1.0" else "http"
         return scheme + "s" if secure else scheme
@@ -315,6 +329,23 @@ class Request:
         self.protocol.begin_response(self, response)
         self.responded = True
         return response
+
+    async def upgrade(
+        self, protocol_factory: Callable[[], asyncio.BaseProtocol], *, replay: bool = False
+    ) -> asyncio.BaseProtocol:
+        """Hand the connection over to a foreign asyncio protocol, and return it; the handler then returns nothing.
+
+        It gets ``connection_made`` with the transport, then every byte that has arrived behind the request, then what
+        the transport calls. The response, a 101 or another, is for it to write. ``replay`` gives it the request itself
+        first, head and body, for a protocol that does its own handshake. When the server stops, its ``close()`` is
+        called, sync or async, else the transport is closed; what is left after ``GRACEFUL_SHUTDOWN_TIMEOUT`` is
+        aborted. ServerError where the request has its response already, RequestCancelled where the client has left.
+        """
+        take_over = getattr(self.protocol, "take_over", None)
+        if take_over is None:
+            raise ServerError("this connection is another server's, and cannot be handed over")
+        protocol: asyncio.BaseProtocol = take_over(self, protocol_factory, replay=replay)
+        return protocol
 
 
 def _split_target(target: bytes) -> tuple[str, str]:

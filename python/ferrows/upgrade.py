@@ -14,7 +14,7 @@ from .errorpages import invalid_response
 from .exceptions import HTTPException, ServerError, WebsocketClosed
 from .log import error_logger
 from .response import HTTPResponse
-from .websocket import Websocket
+from .websocket import WebsocketMethods
 
 if TYPE_CHECKING:
     from .app import App
@@ -85,7 +85,7 @@ class Upgrade:
         else:
             if self.ws is None:
                 return await self.app.finish_response(self.request, response)
-            if type(self.ws) is Websocket and _SIGNAL_AFTER not in self.app.signal_router:
+            if self._ends_by_itself() and _SIGNAL_AFTER not in self.app.signal_router:
                 self.ws.end_connection()
             else:
                 await self._finished()
@@ -176,9 +176,13 @@ class Upgrade:
         if event in router:
             await router.notify(event, {"request": self.request, "websocket": self.ws, **context})
 
+    def _ends_by_itself(self) -> bool:
+        """Whether this is a websocket of ours, on whatever engine, whose closing nobody has changed."""
+        return getattr(type(self.ws), "close", None) is WebsocketMethods.close
+
     async def _close(self, code: int, reason: str) -> None:
         """Close whatever the handshake returned: by its ``close``, sync or async, else by its transport."""
-        if type(self.ws) is Websocket:
+        if self._ends_by_itself():
             # The rest of the closing handshake needs nobody who waits for it.
             self.ws.end_connection(code, _shortened(reason))
             return
@@ -199,7 +203,7 @@ class Upgrade:
             error_logger.exception("%s could not be closed", self._described())
 
     def _described(self) -> str:
-        return f"websocket {self.request.path} from {self.request.ip or 'a local peer'}"
+        return f"websocket {self.request.path} from {self.request.remote_addr or 'a local peer'}"
 
 
 _upgrade: ContextVar[Upgrade] = ContextVar("ferrows_upgrade")

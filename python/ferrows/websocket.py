@@ -19,7 +19,17 @@ from .exceptions import ConnectionClosedError, ConnectionClosedOK, ServerError, 
 if TYPE_CHECKING:
     from .extensions import DeflateParameters
 
-__all__ = ["CLEAN", "Data", "State", "Websocket", "check_close", "check_fragment", "each", "encoded"]
+__all__ = [
+    "CLEAN",
+    "Data",
+    "State",
+    "Websocket",
+    "WebsocketMethods",
+    "check_close",
+    "check_fragment",
+    "each",
+    "encoded",
+]
 
 Data: TypeAlias = str | bytes
 """A message as it is received: text or binary."""
@@ -32,7 +42,7 @@ CLEAN: Final = frozenset({1000, 1001, 1005})
 _REASON_LIMIT: Final = 123
 """Bytes of a close reason: a control frame's 125 less the code's two (§5.5)."""
 
-SENDS_A_TURN: Final = 256
+SENDS_A_TURN: Final = 512
 """Messages, or fragments of one, after which a send suspends for one turn of the loop; the codec has the same."""
 
 logger = logging.getLogger("ferrows.websocket")
@@ -47,37 +57,30 @@ class State(enum.IntEnum):
     CLOSED = 3
 
 
-class Websocket(MessageStream):
-    """A connection after its opening handshake.
+if TYPE_CHECKING:
+    _Stream = MessageStream
+else:
+    _Stream = object
 
-    Iterate over it, or call :meth:`recv`, for messages; :meth:`send` answers. One task may receive at a time, any
-    number may send. The methods belong to the event loop's thread: from another thread use
-    ``loop.call_soon_threadsafe``.
 
-    Inherited from the codec, which runs them without a Python frame:
+class WebsocketMethods(_Stream):
+    """The half of a websocket that is not per message, over a stream that its subclass brings.
 
-    ``recv(timeout=None)``
-        The next message, ``str`` or ``bytes``. Messages that arrived before the end are delivered first, then
-        :exc:`WebsocketClosed` is raised. ``timeout`` is in seconds: ``TimeoutError``, and the next call works.
-        A cancelled ``recv`` loses no message. A second task that calls it gets :exc:`ServerError`.
-    ``async for message in ws``
-        Ends quietly after a clean end (1000, 1001, 1005), raises :exc:`ConnectionClosedError` after any other.
-    ``send(data, encoding=None, *, compress=None)``
-        ``str`` as a text message, bytes-like as a binary one, an iterable or async iterable of either as one fragmented
-        message, anything that :mod:`json` takes with ``encoding="json"``. ``compress`` overrides the threshold of a
-        negotiated permessage-deflate. Suspends only while the peer does not read. :exc:`WebsocketClosed` once
-        the connection is closing; TypeError for other data.
+    There is one stream for each kind of codec: :class:`Websocket` has the extension's, and
+    :class:`ferrows.engines.EngineWebsocket` one that has an engine in the codec's place.
     """
 
-    __slots__ = (
-        "__dict__",
-        "_pings",
-        "close_timeout",
-        "latency",
-        "ping_interval",
-        "ping_timeout",
-        "subprotocol",
-    )
+    __slots__ = ()
+
+    subprotocol: str | None
+    close_timeout: float
+    ping_interval: float | None
+    ping_timeout: float | None
+    latency: float
+    _pings: dict[bytes, tuple[asyncio.Future[float], float]] | None
+    # The stream's ``send_data``: a subclass may have something else by that name.
+    if TYPE_CHECKING:
+        _send_piece = MessageStream.send_data
 
     # What most connections never need, or only at their end, takes no room until it is set.
     # Those that wait for their turn to send, the first that came first.
@@ -112,12 +115,12 @@ class Websocket(MessageStream):
         self.close_timeout = close_timeout
         self.ping_interval = ping_interval
         self.ping_timeout = ping_timeout
-        self.latency: float = 0.0
+        self.latency = 0.0
         """Round-trip time of the last answered ping in seconds; 0 before the first."""
-        self._pings: dict[bytes, tuple[asyncio.Future[float], float]] | None = None
+        self._pings = None
 
     def __repr__(self) -> str:
-        return f"<Websocket {self.server_state.name.lower()} at {id(self):#x}>"
+        return f"<{type(self).__name__} {self.server_state.name.lower()} at {id(self):#x}>"
 
     # ---- state
 
@@ -185,6 +188,11 @@ class Websocket(MessageStream):
         error = self._closed_error()
         return StopAsyncIteration() if isinstance(error, ConnectionClosedOK) else error
 
+    def _end_event(self) -> dict[str, Any]:
+        """Return what ``recv_event`` gives at the end: ASGI's ``websocket.disconnect``."""
+        error = self._closed_error()
+        return {"type": "websocket.disconnect", "code": error.code, "reason": error.reason}
+
     # ---- receiving
 
     async def _recv_within(self, timeout: float) -> Data:
@@ -241,7 +249,7 @@ class Websocket(MessageStream):
         if isinstance(data, (str, bytes, bytearray, memoryview)):
             await self._wait_for_turn()
             try:
-                self.send_data(data, True, compress)
+                self._send_piece(data, True, compress)
             finally:
                 self._wake_next_sender()
             if not self.messages_sent % SENDS_A_TURN:
@@ -264,18 +272,18 @@ class Websocket(MessageStream):
         await self._wait_for_turn()
         self._fragmenting = self.send_queued = True
         try:
-            self.send_data(fragment, False, compress)
+            self._send_piece(fragment, False, compress)
             count = 0
             async for fragment in iterator:
                 check_fragment(fragment, text)
                 await self._wait_until_writable()
-                self.send_data(fragment, False, compress)
+                self._send_piece(fragment, False, compress)
                 count += 1
                 if not count % SENDS_A_TURN:
                     await asyncio.sleep(0)
                     self._require_sendable()
             # Only now is it known that the fragment before was the last one; to hold it back would delay a live stream.
-            self.send_data("" if text else b"", True, compress)
+            self._send_piece("" if text else b"", True, compress)
         except BaseException:
             # A message that was begun and cannot be ended leaves nothing that could be sent.
             if self.open and self.close_sent is None:
@@ -370,10 +378,14 @@ class Websocket(MessageStream):
     def _ping_for_keepalive(self) -> None:
         # With one in flight already, its answer measures the latency; more would pile up with a peer that never
         # answers.
-        if self._pings:
-            self.send_ping(os.urandom(4))
-        else:
-            self._start_ping()
+        try:
+            if self._pings:
+                self.send_ping(os.urandom(4))
+            else:
+                self._start_ping()
+        except WebsocketClosed:
+            # It was open a moment ago: the extension has panicked, and the Close with 1011 is on its way.
+            return
 
     def _start_ping(self, data: str | _BytesLike | None = None) -> asyncio.Future[float]:
         if self._pings is None:
@@ -559,6 +571,41 @@ class Websocket(MessageStream):
 
     def _panicked(self, message: str) -> None:
         logger.critical("the extension panicked, this connection ends with 1011: %s", message)
+
+
+class Websocket(WebsocketMethods, MessageStream):
+    """A connection after its opening handshake.
+
+    Iterate over it, or call :meth:`recv`, for messages; :meth:`send` answers. One task may receive at a time, any
+    number may send. The methods belong to the event loop's thread: from another thread use
+    ``loop.call_soon_threadsafe``.
+
+    Inherited from the codec, which runs them without a Python frame:
+
+    ``recv(timeout=None)``
+        The next message, ``str`` or ``bytes``. Messages that arrived before the end are delivered first, then
+        :exc:`WebsocketClosed` is raised. ``timeout`` is in seconds: ``TimeoutError``, and the next call works.
+        A cancelled ``recv`` loses no message. A second task that calls it gets :exc:`ServerError`.
+    ``async for message in ws``
+        Ends quietly after a clean end (1000, 1001, 1005), raises :exc:`ConnectionClosedError` after any other.
+    ``send(data, encoding=None, *, compress=None)``
+        ``str`` as a text message, bytes-like as a binary one, an iterable or async iterable of either as one fragmented
+        message, anything that :mod:`json` takes with ``encoding="json"``. ``compress`` overrides the threshold of a
+        negotiated permessage-deflate. Suspends only while the peer does not read. :exc:`WebsocketClosed` once
+        the connection is closing; TypeError for other data.
+    """
+
+    __slots__ = (
+        "__dict__",
+        "_pings",
+        "close_timeout",
+        "latency",
+        "ping_interval",
+        "ping_timeout",
+        "subprotocol",
+    )
+
+    _send_piece = MessageStream.send_data
 
 
 class _Yielding(Coroutine[Any, Any, None]):

@@ -172,7 +172,7 @@ def test_integer_beyond_63_bits_is_an_error_at_start_that_names_the_key(app: App
         ("REQUEST_TIMEOUTS", "did you mean REQUEST_TIMEOUT"),
         ("KEEP_ALIVE_TIME", "did you mean KEEP_ALIVE_TIMEOUT"),
         ("KEEP_ALIVES", "did you mean KEEP_ALIVE?"),
-        ("WEBSOCKET_ENGINE", "permitted: .*WEBSOCKET_TIMEOUT"),
+        ("WEBSOCKET_BACKEND", "permitted: .*WEBSOCKET_TIMEOUT"),
         ("websocket_max_size", "did you mean WEBSOCKET_MAX_SIZE"),
         ("access_log", "did you mean ACCESS_LOG"),
         ("Acces_Log", "did you mean ACCESS_LOG"),

@@ -307,3 +307,10 @@ def test_wrong_environment_variable_ends_the_start_with_its_name(tmp_path: Path)
     )
     assert done.returncode == 1
     assert "FERROWS_WEBSOCKET_MAX_QUEUE must be an integer >= 1, not 'many'" in done.stderr
+
+
+@pytest.mark.parametrize("use_uvloop", [True, False])
+async def test_running_an_app_on_a_running_loop_names_the_other_way(app: App, use_uvloop: bool) -> None:
+    app.config.USE_UVLOOP = use_uvloop
+    with pytest.raises(RuntimeError, match=r"await app\.create_server"):
+        app.run(port=0)

@@ -24,6 +24,7 @@ from ferrows.server import AsyncioServer, HttpProtocol, Signal, bind_socket, ser
 from ferrows.server.protocols.websocket_protocol import WebSocketProtocol
 
 from .harness import Client, connect, on_both_loops
+from .test_sockets import has_ipv6, needs_ipv6
 
 
 @pytest.fixture
@@ -518,6 +519,23 @@ async def test_unix_socket(app: App, tmp_path: Path) -> None:
 
 
 @on_both_loops
+async def test_hosts_and_the_addresses_that_they_listen_on(app: App) -> None:
+    def families(server: AsyncioServer) -> set[str]:
+        assert len({sock.getsockname()[1] for sock in server.sockets}) == 1
+        return {sock.getsockname()[0] for sock in server.sockets}
+
+    expected = {None: {"127.0.0.1"}, "": {"127.0.0.1"}, "0.0.0.0": {"0.0.0.0"}}
+    if has_ipv6():
+        expected |= {"*": {"0.0.0.0", "::"}, "::": {"::"}, "::1": {"::1"}}
+    for host, addresses in expected.items():
+        async with running(app, host=host) as server:
+            assert families(server) == addresses
+    async with running(app, host="localhost") as server:
+        found = {entry[4][0] for entry in socket.getaddrinfo("localhost", 0, type=socket.SOCK_STREAM)}
+        assert families(server) == found
+
+
+@on_both_loops
 async def test_socket_that_is_given(app: App) -> None:
     sock = bind_socket("127.0.0.1", 0)
     port = sock.getsockname()[1]
@@ -941,11 +959,13 @@ def test_start_that_fails_while_it_is_being_stopped_raises(app: App) -> None:
         app.run(port=0)
 
 
-def test_run_refuses_what_is_not_there_yet(app: App) -> None:
-    with pytest.raises(ServerError, match="workers is 2: several worker processes are not supported yet"):
-        app.run(workers=2)
-    with pytest.raises(ServerError, match="auto_reload is not supported"):
+def test_run_refuses_workers_that_it_cannot_have(app: App) -> None:
+    with pytest.raises(ValueError, match="workers must be an integer >= 1 or 'auto', not 0"):
+        app.run(workers=0)
+    with pytest.raises(ServerError, match="auto_reload needs workers that load the code anew"):
         app.run(auto_reload=True)
+    with asyncio.Runner() as runner, pytest.raises(ServerError, match="loop is not for workers"):
+        app.run(workers=2, loop=runner.get_loop())
 
 
 def test_run_in_use_port_raises(app: App) -> None:
@@ -955,7 +975,12 @@ def test_run_in_use_port_raises(app: App) -> None:
 
 @pytest.mark.parametrize(
     ("host", "shown"),
-    [("0.0.0.0", "http://localhost:{port} (all interfaces)"), ("127.0.0.1", "http://127.0.0.1:{port}")],
+    [
+        ("0.0.0.0", "http://localhost:{port} (all interfaces)"),
+        ("*", " on http://localhost:{port} (all interfaces) ("),
+        ("127.0.0.1", "http://127.0.0.1:{port}"),
+        pytest.param("::", "http://[::1]:{port} (all interfaces, IPv6 alone)", marks=needs_ipv6),
+    ],
 )
 def test_banner_shows_an_address_to_click_on(app: App, caplog: pytest.LogCaptureFixture, host: str, shown: str) -> None:
     caplog.set_level(logging.INFO, "ferrows.root")
@@ -967,8 +992,10 @@ def test_banner_shows_an_address_to_click_on(app: App, caplog: pytest.LogCapture
         app.stop()
 
     app.run(host, 0, debug=True)
-    assert shown.format(port=ports[0]) in caplog.records[0].getMessage()
-    assert ", debug" in caplog.records[0].getMessage()
+    # In debug mode the loop has something to say as well, if the machine is slow.
+    banner = next(record.getMessage() for record in caplog.records if record.name == "ferrows.root")
+    assert shown.format(port=ports[0]) in banner
+    assert ", debug" in banner
 
 
 def test_banner_shows_a_unix_socket(app: App, caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:

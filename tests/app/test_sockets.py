@@ -15,7 +15,14 @@ from typing import Any
 import pytest
 import trustme
 
-from ferrows.server.socket import bind_socket, bind_unix_socket, configure_socket, remove_unix_socket
+from ferrows.server.socket import (
+    bind_socket,
+    bind_unix_socket,
+    configure_socket,
+    inherited_socket,
+    remove_unix_socket,
+    shared_port,
+)
 from ferrows.server.tls import ssl_context
 
 
@@ -74,6 +81,47 @@ def test_port_can_be_shared() -> None:
             assert second.getsockname()[1] == port
 
 
+@needs_ipv6
+def test_port_is_free_on_each_address() -> None:
+    port = shared_port(None)
+    assert port > 0
+    for host in ("::", "0.0.0.0"):
+        bind_socket(host, port).close()
+    assert shared_port("127.0.0.1") == shared_port("host.invalid") == 0
+
+
+def test_port_that_is_free_nowhere_is_left_to_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    addresses = [(socket.AF_INET, 0, 0, "", ("127.0.0.1", 0)), (socket.AF_INET, 0, 0, "", ("192.0.2.1", 0))]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **options: addresses)
+    assert shared_port("both") == 0
+
+
+# ---- inherited
+
+
+def test_socket_of_another_process_is_taken_over() -> None:
+    listening = socket.create_server(("127.0.0.1", 0))
+    os.set_inheritable(listening.fileno(), True)
+    address = listening.getsockname()
+    with closing(inherited_socket(listening.detach())) as sock:
+        assert sock.getsockname() == address
+        assert not sock.getblocking()
+        assert not sock.get_inheritable()
+        socket.create_connection(address, timeout=5).close()
+
+
+def test_descriptor_that_is_no_listening_socket_is_named(tmp_path: Path) -> None:
+    with (tmp_path / "file").open("w") as file, pytest.raises(OSError, match=f"{file.fileno()} is no socket"):
+        inherited_socket(file.fileno())
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        with pytest.raises(OSError, match=f"{sock.fileno()} is no socket of TCP or Unix streams"):
+            inherited_socket(sock.fileno())
+        # It is still whose it was.
+        sock.bind(("127.0.0.1", 0))
+    with pytest.raises(OSError, match="descriptor 9999 is no socket"):
+        inherited_socket(9999)
+
+
 # ---- Unix
 
 
@@ -130,6 +178,13 @@ def test_file_that_is_no_socket_is_not_replaced(path: Path) -> None:
 def test_folder_of_a_unix_socket_must_exist(path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="folder"):
         bind_unix_socket(path / "deeper")
+
+
+def test_path_of_a_unix_socket_that_is_too_long_is_named(tmp_path: Path) -> None:
+    path = tmp_path / ("s" * 120)
+    with pytest.raises(OSError, match="bytes, permitted") as refused:
+        bind_unix_socket(path)
+    assert (refused.value.errno, refused.value.filename) == (errno.ENAMETOOLONG, str(path))
 
 
 def test_unix_socket_that_cannot_be_made_leaves_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -111,7 +111,9 @@ def test_sizes_of_a_group_are_the_columns(made_up: MadeUpRun) -> None:
 
 
 def test_report_says_where_and_when_by_the_run_alone(made_up: MadeUpRun) -> None:
-    text = report(Run(made_up.document), source="results/x.json", plots=["plots/a-b.svg"])
+    text = report(
+        Run(made_up.document), sources={made_up.document["started"]: "results/x.json"}, plots=["plots/a-b.svg"]
+    )
     for expected in (
         "2031-02-03 04:05 UTC, 11 minutes",
         "A Processor, 2 cores, 8 GiB, Linux 9.8.7",
@@ -157,7 +159,7 @@ def test_report_says_what_was_measured_how_often(made_up: MadeUpRun) -> None:
     made_up.add(ECHO_ONE.name, "aiohttp", 8.0, 8.0)
     made_up.add("echo-8B-text-1x1", "ferrows", 8.0)
     found = {row[0]: row[1:] for row in rows(extents(Run(made_up.document)))}
-    assert found["echo"] == ["5", "3", "0.8 s after 0.2 s", "all that have it, 2"]
+    assert found["echo"] == ["6", "3", "0.8 s after 0.2 s", "all that have it, 2"]
     # It has a process of its own.
     assert found["opening a connection"][0] == "1"
     assert found["text on 1"] == ["12", "1", "0.4 s after 0.1 s", ", ".join(MATRIX_SERVERS)]
@@ -176,3 +178,30 @@ def test_plots_are_the_same_for_the_same_run(made_up: MadeUpRun, tmp_path: Path)
     assert [file.name for file in first] == [f"{ECHO_ONE.name}.svg", "echo-by-size-1-in-flight.svg"]
     assert [file.read_bytes() for file in first] == [file.read_bytes() for file in second]
     assert "aiohttp" in first[0].read_text("utf-8")
+
+
+def test_later_run_gives_what_it_measured_anew_as_a_whole(made_up: MadeUpRun) -> None:
+    later = type(made_up)([ECHO_ONE])
+    later.document.update(started="2031-03-04T05:06:07+00:00", seconds=60.0, versions={"aiohttp": "9.0.0"})
+    for run, cpu in ((made_up, 8.0), (later, 6.0)):
+        run.add(ECHO_ONE.name, "ferrows", cpu)
+    made_up.add(ECHO_ONE.name, "aiohttp", 16.0)  # the later run does not have it
+    made_up.add(IDLE.name, "ferrows", 1.0, rss_bytes={"per_connection": 3000})
+    run = Run(made_up.document).renewed(Run(later.document))
+    assert list(run.scenarios) == list(Run(made_up.document).scenarios)
+    assert run.values(ECHO_ONE.name, "ferrows", CPU) == {0: 6.0}
+    assert not run.values(ECHO_ONE.name, "aiohttp", CPU)
+    assert run.values(IDLE.name, "ferrows", RSS) == {0: 3000.0}
+    sources = {made_up.document["started"]: "results/a.json", later.document["started"]: "results/b.json"}
+    text = report(run, sources=sources)
+    total = len(made_up.document["scenarios"])
+    assert "[a.json](results/a.json)" in text and f"| Scenarios of it | {total - 1} of {total} |" in text
+    assert "[b.json](results/b.json)" in text and "| Scenarios of it | all: " + ECHO_ONE.name + " |" in text
+
+
+def test_run_of_which_nothing_is_left_is_not_named(made_up: MadeUpRun) -> None:
+    earlier = type(made_up)([ECHO_ONE])
+    earlier.document["started"] = "2030-01-01T00:00:00+00:00"
+    assert [part.document["started"] for part in Run(earlier.document).renewed(Run(made_up.document)).parts] == [
+        made_up.document["started"]
+    ]

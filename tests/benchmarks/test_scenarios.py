@@ -24,10 +24,13 @@ from benchmarks.scenarios import (
     FIXED_RATE,
     FRESH_ONE,
     HTTP,
+    HTTP_JSON,
     IDLE,
     IN_FLIGHT_LIMIT,
     MAIN,
     MATRIX_SERVERS,
+    STARLETTE_ECHOES,
+    STARLETTE_HTTP,
     Family,
     Scenario,
     estimate,
@@ -36,7 +39,7 @@ from benchmarks.scenarios import (
     size_label,
 )
 from benchmarks.servers import SERVERS, Kind, Server, server_named
-from benchmarks.targets import NATIVE, OURS, TWIN
+from benchmarks.targets import BROADCASTING, COMPRESSING, NATIVE, OURS, TWIN
 
 
 def arguments(scenario: Scenario, rate: float | None = None) -> str:
@@ -150,7 +153,8 @@ def test_full_run_takes_at_most_45_minutes() -> None:
 
 def test_what_the_aims_are_about_is_measured_in_rounds_that_are_long_enough() -> None:
     scenarios = {scenario.name: scenario for scenario in full()}
-    targeted = [*MAIN, ECHO_1M, *COMPRESSED, *BROADCASTS, CONNECT, HTTP, FIXED_RATE]
+    targeted = [*MAIN, ECHO_1M, *COMPRESSED, *BROADCASTS, CONNECT, HTTP, HTTP_JSON, FIXED_RATE]
+    targeted += [*STARLETTE_ECHOES, *STARLETTE_HTTP]
     for scenario in targeted:
         assert scenarios[scenario.name].rounds >= 3
         assert scenarios[scenario.name].seconds >= 0.8
@@ -173,7 +177,9 @@ def test_servers_are_asked_for_what_they_have() -> None:
     sanic, floor = server_named("Sanic"), server_named("epoll floor")
     assert ECHO_ONE.takes(sanic) and HTTP.takes(sanic) and not DEFLATE_ONE.takes(sanic)
     takeover = server_named("ferrows, takeover")
-    assert DEFLATE_ONE.takes(takeover) and not ECHO_ONE.takes(takeover)
+    assert DEFLATE_ONE.takes(takeover) and not ECHO_ONE.takes(takeover) and not BROADCASTS[0].takes(takeover)
+    call = server_named("ferrows, broadcast()")
+    assert BROADCASTS[0].takes(call) and not ECHO_ONE.takes(call) and not DEFLATE_ONE.takes(call)
     assert ECHO_ONE.takes(floor) and not BROADCASTS[0].takes(floor)
 
 
@@ -184,12 +190,13 @@ def test_servers_have_apps_requirements_and_names_that_differ() -> None:
             assert server.path.exists(), server.name
         if server.requirements:
             assert requirements(server.requirements), server.name
-        assert (server.kind is Kind.PEER) == (server.requirements is not None)
+        assert server.requirements is not None or server.kind is not Kind.PEER
 
 
 def test_servers_that_the_aims_name_exist() -> None:
     for name in (OURS, TWIN, NATIVE, "picows, callback", "picows, queue", "aiohttp", "Sanic", "socketify"):
         assert server_named(name).name == name
+    assert {server_named(name).kind for name in (*BROADCASTING, *COMPRESSING)} == {Kind.OURS}
     assert SERVERS[0].name == OURS
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from benchmarks.results import CPU, Run
-from benchmarks.scenarios import CONNECT, DEFLATE_ONE, ECHO_64K, ECHO_MANY, ECHO_ONE, FIXED_RATE, IDLE
+from benchmarks.scenarios import BROADCASTS, CONNECT, DEFLATE_ONE, ECHO_64K, ECHO_MANY, ECHO_ONE, FIXED_RATE, IDLE
 from benchmarks.targets import Outcome, best, comparable, outcomes
 
 if TYPE_CHECKING:
@@ -100,6 +100,22 @@ def test_opening_is_held_against_picows(made_up: MadeUpRun) -> None:
     made_up.add(CONNECT.name, "ferrows", 90.0)
     made_up.add(CONNECT.name, "picows, callback", 100.0)
     assert row(made_up, CONNECT.title, "picows").verdict == "reached; 1.80 times what it reaches for"
+
+
+@pytest.mark.parametrize(
+    ("loop", "call", "ours", "reached"),
+    [(8.0, 6.0, "ferrows, broadcast()", 1.2), (5.0, 6.0, "ferrows", 1.0), (8.0, None, "ferrows", 1.6)],
+)
+def test_a_broadcast_is_held_against_socketify_by_the_cheaper_of_ours(
+    made_up: MadeUpRun, loop: float, call: float | None, ours: str, reached: float
+) -> None:
+    made_up.add(BROADCASTS[0].name, "ferrows", loop)
+    if call is not None:
+        made_up.add(BROADCASTS[0].name, "ferrows, broadcast()", call)
+    made_up.add(BROADCASTS[0].name, "socketify", 5.0)
+    outcome = row(made_up, BROADCASTS[0].title, "socketify")
+    assert outcome.reached == pytest.approx(reached)
+    assert outcome.against.endswith(f"; ours: {ours}")
 
 
 def test_fixed_rate_is_held_against_the_best_p99(made_up: MadeUpRun) -> None:

@@ -18,7 +18,7 @@ from tests.websocket.harness import frames
 from .handlers import Crash, Handler, Log
 from .sessions import Session
 
-__all__ = ["compare_sessions", "copy_of", "play", "websocket_on"]
+__all__ = ["VirtualLoop", "compare_sessions", "copy_of", "play", "websocket_on"]
 
 _STATE = (
     *("state", "open", "closed", "close_code", "close_reason", "closed_by", "close_sent", "close_received", "failure"),
@@ -50,7 +50,7 @@ def compare_sessions(session: Session, first: type[Websocket], second: type[Webs
 def play(session: Session, websocket: type[Websocket]) -> Log:
     """Play the session on a class of websockets and return what was seen."""
     log = Log()
-    with asyncio.Runner(loop_factory=_VirtualLoop) as runner:
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         loop = runner.get_loop()
         loop.set_exception_handler(lambda _, context: log.fault(f"{context['message']} {context.get('exception')!r}"))
         try:
@@ -112,7 +112,7 @@ class _VirtualSelector(selectors.SelectSelector):
         return []
 
 
-class _VirtualLoop(asyncio.SelectorEventLoop):
+class VirtualLoop(asyncio.SelectorEventLoop):
     """An event loop without input and output, on virtual time."""
 
     def __init__(self) -> None:
@@ -121,6 +121,10 @@ class _VirtualLoop(asyncio.SelectorEventLoop):
 
     def time(self) -> float:
         return self._clock.now
+
+    def go_on(self) -> None:
+        """Take what happened so far for an end: count turns from here."""
+        self._clock.turns = 0
 
 
 class _Transport(asyncio.Transport):

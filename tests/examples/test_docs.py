@@ -49,7 +49,7 @@ async def test_block_runs(
     }
     exec(compile(source, str(page), "exec"), namespace)
     assert capsys.readouterr().out.splitlines() == re.findall(r"print\(.*\)  # (.*)", source)
-    assert len(started) == source.count("app.run(")
+    assert len(started) == source.count("app.run(") + source.count("serve_asgi(")
 
 
 def anchors(page: Path) -> set[str]:

@@ -48,6 +48,7 @@ def run(main: Awaitable[T], loop_factory: Callable[[], asyncio.AbstractEventLoop
 def config(**values: Any) -> SimpleNamespace:
     """The settings that the protocol reads, small where a test would have to be long otherwise."""
     defaults = {
+        "FORWARDED_ALLOW_IPS": None,
         "ACCESS_LOG": True,
         "REQUEST_TIMEOUT": 60,
         "REQUEST_HEAD_TIMEOUT": 10,
@@ -303,3 +304,48 @@ def _dechunk(data: bytes) -> tuple[bytes, bytes]:
 
 def statuses(data: bytes, methods: Sequence[str] = ()) -> list[int]:
     return [reply.status for reply in parse_replies(data, methods)]
+
+
+GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+CLOSE = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+
+
+def post(body: bytes, *lines: bytes, target: bytes = b"/") -> bytes:
+    headers = b"".join(line + b"\r\n" for line in lines)
+    return b"POST %b HTTP/1.1\r\nHost: a\r\n%bContent-Length: %d\r\n\r\n%b" % (target, headers, len(body), body)
+
+
+def exchange(*chunks: bytes, app: App | None = None, methods: tuple[str, ...] = ()) -> tuple[list[Reply], Peer]:
+    """Send the chunks, and return the answers and the client."""
+
+    async def main() -> tuple[list[Reply], Peer]:
+        peer = Peer(app or App())
+        output = await peer.send(*chunks)
+        peer.closed_before_end = peer.transport.closed or peer.transport.eof_written  # type: ignore[attr-defined]
+        return parse_replies(output, methods), peer
+
+    return run(main())
+
+
+def is_over(peer: Peer) -> bool:
+    """Whether the server had said that it sends no more before the loop ended."""
+    over: bool = peer.closed_before_end  # type: ignore[attr-defined]
+    return over
+
+
+def answer(response: Any, method: str = "GET", version: str = "1.1", **values: Any) -> tuple[Reply, Peer]:
+    async def handler(request: Request) -> Any:
+        return response
+
+    data = f"{method} / HTTP/{version}\r\nHost: a\r\n\r\n".encode()
+    [reply], peer = exchange(data, app=App(handler, **values), methods=(method,))
+    return reply, peer
+
+
+async def three_pieces(request: Request) -> None:
+    response = await request.respond(content_type="text/plain", headers={"X-A": "b"})
+    assert request.responded
+    await response.send("one ")
+    await response.send("")
+    await response.send(b"two ")
+    await response.send("three")

@@ -53,6 +53,11 @@ class Server:
     pid: int
     secure: bool = False
 
+    def stop(self) -> None:
+        """Ask the server to stop, as an operator would; :func:`running` does not ask again then."""
+        _asked_to_stop.add(self.pid)
+        os.kill(self.pid, signal.SIGTERM)
+
     def url(self, path: str, scheme: str = "ws") -> str:
         return f"{scheme}{'s' * self.secure}://127.0.0.1:{self.port}{path}"
 
@@ -64,6 +69,9 @@ class Server:
         """Return the close code and the reason that the server saw on ``/watched/<key>``."""
         end = json.loads(await asyncio.to_thread(get, self.url(f"/ends/{key}", "http")))
         return end["code"], end["reason"]
+
+
+_asked_to_stop: set[int] = set()
 
 
 def get(url: str) -> bytes:
@@ -190,7 +198,9 @@ def running(
         process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=stderr)
     try:
         yield process
-        process.send_signal(signal.SIGTERM)
+        # A second signal may find the process on its last steps, where nobody handles it any more.
+        if process.pid not in _asked_to_stop:
+            process.send_signal(signal.SIGTERM)
         assert process.wait(STOP_TIMEOUT) == 0, f"the server ended badly:\n{log.read_text()}"
         assert "Traceback" not in log.read_text(), f"the server logged an error:\n{log.read_text()}"
     finally:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import signal
 import ssl
 from typing import Any
 
@@ -220,7 +218,7 @@ async def test_a_server_that_stops_closes_with_1001(own_server: Server) -> None:
     async with client(own_server.url("/echo")) as ws:
         await ws.send(TEXT)
         assert await ws.recv() == TEXT
-        os.kill(own_server.pid, signal.SIGTERM)
+        own_server.stop()
         await ws.wait_closed()
         assert ws.close_code == 1001
 

@@ -353,16 +353,19 @@ def test_rule_54_close_without_a_code_is_answered_without_one_by_the_server(serv
     assert server.exchange(handshake() + close()).rest == b"\x88\x00"
 
 
-def shut_down(server: Server, *pieces: bytes, code: int | None = None) -> Exchange:
+def shut_down(server: Server, *pieces: bytes, code: int | None = None, age: float = 0, patience: float = 0) -> Exchange:
+    """Shut a connection down that is so many seconds old, and look at it so many seconds later."""
+
     async def conversation() -> Exchange:
         peer = server.peer()
         try:
             await peer.send(*pieces)
+            await server.loop.advance(age)
             if code is None:
                 peer.protocol.shutdown()
             else:
                 peer.protocol.shutdown(code)
-            await server.loop.settle()
+            await server.loop.advance(patience)
             return peer.take()
         finally:
             await peer.drop()
@@ -385,8 +388,15 @@ def test_rule_55_shutdown_inside_a_message(server: Server) -> None:
 
 
 def test_rule_55_shutdown_closes_an_idle_http_connection(server: Server) -> None:
-    exchange = shut_down(server)
+    exchange = shut_down(server, age=1)
     assert (exchange.output, exchange.ended) == (b"", True)
+
+
+@pytest.mark.parametrize(("patience", "ended"), [(0.4, False), (0.6, True)])
+def test_rule_55_shutdown_leaves_a_new_connection_half_a_second(server: Server, patience: float, ended: bool) -> None:
+    """For the request that may be on its way: its client could not know."""
+    exchange = shut_down(server, age=0, patience=patience)
+    assert (exchange.output, exchange.ended) == (b"", ended)
 
 
 @loops

@@ -494,3 +494,11 @@ def test_wrong_client_options(app: App, options: Any, message: str) -> None:
 def test_routes_come_too_late_while_it_runs(app: App) -> None:
     with TestClient(app), pytest.raises(ServerError, match="too late"):
         app.add_route(lambda request: text(""), "/late")
+
+
+def test_asgi_application_without_a_host_is_refused_by_name() -> None:
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        raise NotImplementedError
+
+    with pytest.raises(TypeError, match=r"permitted: App; an ASGI application goes into ferrows\.asgi\.ASGIHost first"):
+        TestClient(application)  # type: ignore[arg-type]

@@ -683,3 +683,34 @@ async def test_a_receive_that_is_kept_is_not_used_again() -> None:
 async def _twice(message: str) -> AsyncIterator[str]:
     yield message
     yield message
+
+
+async def test_recv_event_gives_what_asgi_wants() -> None:
+    peer = Peer()
+    received: list[Any] = []
+
+    async def handler(ws: Websocket) -> None:
+        while True:
+            received.append(await ws.recv_event())
+            if received[-1]["type"] == "websocket.disconnect":
+                return
+
+    task = await peer.handle(handler)
+    await peer.feed(text("a"), frame(2, b"\x00"), close(4001, "enough"))
+    await task
+    assert received == [
+        {"type": "websocket.receive", "text": "a"},
+        {"type": "websocket.receive", "bytes": b"\x00"},
+        {"type": "websocket.disconnect", "code": 4001, "reason": "enough"},
+    ]
+    assert await peer.ws.recv_event() == received[-1]
+
+
+async def test_recv_event_that_times_out_loses_nothing() -> None:
+    peer = Peer()
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(peer.ws.recv_event(), 0.001)
+    await peer.feed(text("later"))
+    assert await peer.ws.recv_event() == {"type": "websocket.receive", "text": "later"}
+    await peer.lose()
+    assert (await peer.ws.recv_event())["code"] == 1006

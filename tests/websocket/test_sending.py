@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ferrows.exceptions import ConnectionClosedError, ConnectionClosedOK, WebsocketClosed
-from ferrows.websocket import State, Websocket
+from ferrows.websocket import SENDS_A_TURN, State, Websocket
 
 from .harness import Peer, close, echo, frame, frames, text, turns
 
@@ -347,7 +347,7 @@ async def test_close_drops_a_peer_that_does_not_answer() -> None:
 async def test_a_peer_that_does_not_end_tcp_after_the_closing_handshake_is_dropped() -> None:
     peer = Peer(close_timeout=0.001)
     await peer.feed(close())
-    assert peer.transport.calls == ["write_eof"]
+    assert peer.transport.calls[:1] == ["write_eof"]
     while "abort" not in peer.transport.calls:
         await asyncio.sleep(0.001)
 
@@ -616,7 +616,7 @@ async def test_handler_that_only_sends_lets_others_run(kind: str) -> None:
         await turns(2)
         await peer.feed(text("go"))
     await task
-    assert others >= 5
+    assert others >= 3
     assert len([sent for sent in peer.sent if sent[1] in (b"x", b"{}")]) >= 2_000
 
 
@@ -640,18 +640,35 @@ async def test_sends_that_are_answers_never_give_way() -> None:
 
 async def test_giving_way_is_a_coroutine() -> None:
     peer = Peer()
-    for _ in range(255):
+    for _ in range(SENDS_A_TURN - 1):
         await peer.ws.send("x")
     sending = peer.ws.send("x")
     assert asyncio.iscoroutine(sending)
     sending.close()
-    for _ in range(256):
+    for _ in range(SENDS_A_TURN):
         await asyncio.create_task(peer.ws.send("x"))
-    for _ in range(256):
+    for _ in range(SENDS_A_TURN):
         unawaited = peer.ws.send("x")  # no warning
     del unawaited
     giving_way = peer.ws._give_way()
     assert giving_way.send(None) is None
     with pytest.raises(ZeroDivisionError):
         giving_way.throw(ZeroDivisionError())
-    assert len(peer.sent) == 256 * 3
+    assert len(peer.sent) == SENDS_A_TURN * 3
+
+
+@pytest.mark.parametrize("burst", [False, True])
+async def test_answers_to_what_came_before_a_close_are_all_sent(burst: bool) -> None:
+    """However many: a handler that gave way between them would find the Close answered."""
+    peer = Peer(max_queue=None)
+
+    async def by_bursts(ws: Websocket) -> None:
+        async for message in ws:
+            await ws.send(message)
+            for waiting in await ws.recv_burst():
+                await ws.send(waiting)
+
+    task = await peer.handle(by_bursts if burst else echo)
+    await peer.feed(b"".join(text(str(number)) for number in range(1300)) + close(1000))
+    await task
+    assert [payload for opcode, payload in peer.sent if opcode == 1] == [str(number).encode() for number in range(1300)]

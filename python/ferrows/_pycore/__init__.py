@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from .broadcast import broadcast
 from .connection import CLOSED, CLOSING, OPEN, Connection
 from .head import Head, HeadReader
 from .mask import apply_mask
 from .stream import MessageStream
 
-__all__ = ["CLOSED", "CLOSING", "OPEN", "Connection", "Head", "HeadReader", "MessageStream", "apply_mask"]
+__all__ = ["CLOSED", "CLOSING", "OPEN", "Connection", "Head", "HeadReader", "MessageStream", "apply_mask", "broadcast"]

@@ -8,12 +8,13 @@ turn that is outermost on the stack has the batch; there is one a thread, as the
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .stream import MessageStream
 
-__all__ = ["add", "end", "open_batch"]
+__all__ = ["add", "end", "guarded", "open_batch"]
 
 
 class _Thread(threading.local):
@@ -50,12 +51,18 @@ def end() -> None:
     streams, _thread.streams = _thread.streams, None
     raised: BaseException | None = None
     for stream in streams or ():
-        try:
-            stream.leave_batch()
-        except Exception as error:
-            message = "what was sent on a websocket could not be written"
-            stream.loop.call_exception_handler({"message": message, "exception": error, "websocket": stream})
-        except BaseException as error:
-            raised = error
+        raised = guarded(stream, stream.leave_batch) or raised
     if raised is not None:
         raise raised
+
+
+def guarded(stream: MessageStream, work: Callable[[], object]) -> BaseException | None:
+    """Do what concerns one stream of many: report an exception to its event loop, return an exit or an interrupt."""
+    try:
+        work()
+    except Exception as error:
+        message = "what was sent on a websocket could not be written"
+        stream.loop.call_exception_handler({"message": message, "exception": error, "websocket": stream})
+    except BaseException as error:
+        return error
+    return None

@@ -10,6 +10,7 @@ from ..events import Close, Event, Failure, Fragment, Message, Ping, Pong
 from ..exceptions import WebsocketClosed
 from .close import NO_STATUS, check_close, encode_close, is_permitted, parse_close, truncate_reason
 from .deflate import DeflateParameters, Deflater, Inflater
+from .encoding import Encoding
 from .error import PeerError
 from .frame import (
     BINARY,
@@ -36,6 +37,8 @@ CLOSING: Final = 2
 CLOSED: Final = 3
 
 _MAX_CONTROL: Final = 125
+
+_PLAIN: Final = Encoding(None)
 
 # First bytes of frames that are a whole message.
 _WHOLE_PLAIN: Final = frozenset((FIN | TEXT, FIN | BINARY))
@@ -432,6 +435,27 @@ class Connection:
             payload = deflater.compress(payload, fin)
             self._sending_compressed = not fin
         self._write(first | FIN if fin else first, payload)
+
+    def takes_message(self) -> bool:
+        """Tell whether a whole message can be sent: not closed, and no fragmented message is unfinished."""
+        return self._sending is None and self.close_sent is None and self.state != CLOSED
+
+    def encoding(self, length: int, compress: bool | None = None) -> Encoding | None:
+        """Return how a whole message of ``length`` bytes would be sent; None if its bytes are this connection's alone.
+
+        A client masks them, and with context takeover they depend on the messages before.
+        """
+        if self._client:
+            return None
+        deflater = self._deflater
+        if deflater is None or not (length >= deflater.threshold if compress is None else compress):
+            return _PLAIN
+        return None if deflater.shared is None else Encoding(deflater.shared)
+
+    def send_encoded(self, frame: bytes) -> None:
+        """Send a whole message in this connection's :meth:`encoding` of it; only where it :meth:`takes_message`."""
+        self._output.append(frame)
+        self._output_size += len(frame)
 
     def send_ping(self, data: Buffer = b"") -> None:
         """Send a Ping of at most 125 bytes (§5.5.2).

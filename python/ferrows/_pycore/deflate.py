@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import zlib
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 from .error import PeerError
 
@@ -12,7 +12,10 @@ if TYPE_CHECKING:
     Compressor = zlib._Compress
     Decompressor = zlib._Decompress
 
-__all__ = ["DeflateParameters", "Deflater", "Inflater", "Overflow"]
+__all__ = ["DeflateParameters", "Deflater", "Inflater", "Overflow", "Parameters", "compress_message"]
+
+Parameters: TypeAlias = tuple[int, int, int]
+"""What a compressor was made with: window bits, level, memory level."""
 
 # What a flush ends with, an empty stored block without its header bits: the sender of a message strips it, the receiver
 # appends it (§7.2.1, §7.2.2).
@@ -63,6 +66,11 @@ class Deflater:
         self._parameters = (window_bits, level, mem_level)
         self._compressor: Compressor | None = None
 
+    @property
+    def shared(self) -> Parameters | None:
+        """What compresses a message alike on every connection; None where that depends on the messages before."""
+        return None if self._takeover else self._parameters
+
     def compress(self, payload: bytes, fin: bool) -> bytes:
         """Compress the payload of a message's next frame, which is its last if ``fin``."""
         compressor = self._compressor
@@ -78,9 +86,21 @@ class Deflater:
         if not self._takeover:
             self._compressor = None
             _shared.put(self._parameters, compressor)
-        # §7.2.1: remove the tail. A flush that had nothing to add gave none; then the message ends with the header of
-        # an empty stored block all the same (§7.2.3.6).
-        return compressed[:-4] if compressed.endswith(_TAIL) else compressed + b"\x00"
+        return _without_tail(compressed)
+
+
+def compress_message(payload: bytes, parameters: Parameters) -> bytes:
+    """Compress the payload of a whole message, which needs nothing that was sent before."""
+    compressor = _shared.take(parameters)
+    compressed = compressor.compress(payload) + compressor.flush(zlib.Z_FULL_FLUSH)
+    _shared.put(parameters, compressor)
+    return _without_tail(compressed)
+
+
+def _without_tail(compressed: bytes) -> bytes:
+    # §7.2.1: remove the tail. A flush that had nothing to add gave none; then the message ends with the header of an
+    # empty stored block all the same (§7.2.3.6).
+    return compressed[:-4] if compressed.endswith(_TAIL) else compressed + b"\x00"
 
 
 class Inflater:
@@ -167,13 +187,13 @@ class _SharedCompressors(threading.local):
     """
 
     def __init__(self) -> None:
-        self._idle: dict[tuple[int, int, int], Compressor] = {}
+        self._idle: dict[Parameters, Compressor] = {}
 
-    def take(self, parameters: tuple[int, int, int]) -> Compressor:
+    def take(self, parameters: Parameters) -> Compressor:
         idle = self._idle.pop(parameters, None)
         return _new_compressor(*parameters) if idle is None else idle
 
-    def put(self, parameters: tuple[int, int, int], compressor: Compressor) -> None:
+    def put(self, parameters: Parameters, compressor: Compressor) -> None:
         idle = self._idle
         if parameters not in idle:
             if len(idle) == _MAX_IDLE:

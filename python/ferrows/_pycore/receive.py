@@ -31,6 +31,8 @@ class Mode(enum.Enum):
     """``__anext__()``: a message, else ``StopAsyncIteration`` after a clean end."""
     FRAGMENT = enum.auto()
     """One step of ``recv_streaming()``: a pair of data and fin, else ``WebsocketClosed``."""
+    EVENT = enum.auto()
+    """``recv_event()``: a message as ASGI's ``websocket.receive``, else what the subclass makes of the end."""
 
 
 class _Phase(enum.Enum):
@@ -79,6 +81,8 @@ class Receive:
             self._phase = _Phase.DONE
             if taken is not stream.ENDED:
                 raise StopIteration(taken)
+            if self._mode is Mode.EVENT:
+                raise StopIteration(stream._end_event())
             raise stream._iteration_end() if self._mode is Mode.ITERATION else stream._closed_error()
         self._phase = _Phase.WAITING
         self._blocking = True

@@ -21,6 +21,7 @@ from .inbox import Fragment, Inbox, Item, Message, payload_size
 from .receive import Mode, Receive, Sent
 
 if TYPE_CHECKING:
+    from .broadcast import Broadcast
     from .deflate import DeflateParameters
     from .mask import Buffer
 
@@ -41,12 +42,15 @@ DEFLATE_PIECE: Final = 1024
 They may inflate to a thousand times as many.
 """
 
-SENDS_A_TURN: Final = 256
-"""Messages that a handler may send in a row before a send suspends for one turn of the loop.
+SENDS_A_TURN: Final = 512
+"""Messages that a handler may send in a row, receiving none, before a send suspends for one turn of the loop.
 
 A transport that has lost its peer takes whatever is written and never says stop before the loop turns. So a handler
 that does nothing but send must let it turn now and then, or nobody else would ever run again.
 """
+
+UNCOPIED: Final = 32 * 1024
+"""Bytes of a frame for many connections, from which on it is not copied for one that has more to send."""
 
 _SENT: Final = Sent()
 
@@ -254,11 +258,15 @@ class MessageStream:
             return self._recv_within(timeout)
         return Receive(self, Mode.MESSAGE)
 
+    def recv_event(self) -> Coroutine[Any, Any, dict[str, Any]]:
+        return Receive(self, Mode.EVENT)
+
     def recv_fragment(self) -> Coroutine[Any, Any, tuple[str | bytes, bool]]:
         return Receive(self, Mode.FRAGMENT)
 
     def take_messages(self, limit: int) -> list[str | bytes]:
         messages: list[str | bytes] = []
+        self._sends_left = SENDS_A_TURN
         while len(messages) < limit and (item := self._pop(Mode.MESSAGE)) is not None:
             messages.append(item.data)
         self._adjust_reading()
@@ -371,6 +379,9 @@ class MessageStream:
     def _iteration_end(self) -> BaseException:
         raise NotImplementedError
 
+    def _end_event(self) -> dict[str, Any]:
+        raise NotImplementedError
+
     # ---- the queue
 
     def take(self, mode: Mode) -> Any:
@@ -384,6 +395,7 @@ class MessageStream:
             self._stalled = False
             self._prepare_fragments()
         item = self._pop(mode)
+        self._sends_left = SENDS_A_TURN
         if item is None:
             # Fragments may have been passed over or joined.
             if self.read_paused:
@@ -399,6 +411,8 @@ class MessageStream:
             self._adjust_reading()
         if mode is Mode.FRAGMENT:
             return item.data, item.fin if isinstance(item, Fragment) else True
+        if mode is Mode.EVENT:
+            return {"type": "websocket.receive", "text" if isinstance(item.data, str) else "bytes": item.data}
         return item.data
 
     def _append(self, item: Item) -> None:
@@ -534,6 +548,39 @@ class MessageStream:
             return False
         self._count_sent(data, True)
         return True
+
+    def send_broadcast(self, broadcast: Broadcast) -> bool:
+        """Send a whole message that goes to others as well; tell whether it was sent.
+
+        It was not where ``send`` would raise or wait. It leaves as what ``send`` sends does; what is raised is the
+        transport's.
+        """
+        if not self._takes_message():
+            return False
+        core = self._core
+        size = len(broadcast.payload)
+        encoding = core.encoding(size, broadcast.compress)
+        if encoding is not None:
+            frame = broadcast.frame(encoding)
+            # A large frame is not copied behind what waits: that leaves first, and the transport may pause at it.
+            if len(frame) >= UNCOPIED and core.pending_output():
+                self._flush(before_close=True)
+                if not self._takes_message():
+                    return False
+            core.send_encoded(frame)
+        elif isinstance(broadcast.data, str):
+            core.send_text(broadcast.data, True, broadcast.compress)
+        else:
+            core.send_binary(broadcast.data, True, broadcast.compress)
+        self.messages_sent += 1
+        self.bytes_sent += size
+        self._leave_or_wait()
+        return True
+
+    def _takes_message(self) -> bool:
+        """Tell whether ``send`` would send a whole message at once."""
+        blocked = self.write_paused or self.send_queued or self.transport is None
+        return not blocked and self._core.takes_message()
 
     def _count_sent(self, data: Any, fin: bool) -> None:
         self.messages_sent += fin

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import socket
-from collections.abc import Awaitable, Generator, Mapping, Sequence
+from collections import deque
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from ..log import error_logger
@@ -20,6 +22,12 @@ __all__ = ["AsyncioServer"]
 
 GOING_AWAY: Final = 1001
 """The close code that WebSockets get when the server stops (RFC 6455 §7.4.1)."""
+
+SERVICE_RESTART: Final = 1012
+"""The one that they get when another worker takes over: come back."""
+
+_SPREAD: Final = 0.001
+"""Seconds that each WebSocket adds to the time over which their Closes are spread."""
 
 _POLL: Final = 0.01
 """Seconds between two looks at whether the last connection is gone."""
@@ -63,6 +71,9 @@ class AsyncioServer:
         self._forced = asyncio.Event()
         self._exit: SystemExit | None = None
         self._stopping_since: float | None = None
+        self._restarts = False
+        # A worker's: asks its supervisor to stop all of them.
+        self.ask_supervisor: Callable[[], bool] | None = None
 
     def __await__(self) -> Generator[Any, None, AsyncioServer]:
         """Bind and listen."""
@@ -119,8 +130,8 @@ class AsyncioServer:
     def close(self) -> asyncio.Task[None]:
         """Stop accepting and begin the orderly end of every connection; the task that is returned waits for the last.
 
-        Responses under way are finished, WebSockets get a Close with 1001. What is left after
-        ``GRACEFUL_SHUTDOWN_TIMEOUT`` seconds is cancelled and dropped.
+        Responses under way are finished, WebSockets get a Close with 1001, spread over up to ``DRAIN_TIMEOUT`` seconds.
+        What is left after ``GRACEFUL_SHUTDOWN_TIMEOUT`` seconds is cancelled and dropped.
         """
         self._stop_requested.set()
         return self._begin_to_close()
@@ -167,18 +178,30 @@ class AsyncioServer:
             raise
 
     async def stop(self) -> None:
-        """Do what remains of the end: accept no more, ``before_stop``, ``close``, ``after_stop``.
+        """Do what remains of the end: wait ``DRAIN_DELAY``, accept no more, ``before_stop``, ``close``, ``after_stop``.
 
-        What a second :meth:`request_stop` finds undone is cancelled.
+        What a second :meth:`request_stop` finds undone is cancelled, and so are listeners that are not done within
+        ``GRACEFUL_SHUTDOWN_TIMEOUT``.
         """
         self._stop_requested.set()
         await self._stop()
 
-    def request_stop(self) -> None:
-        """Ask :meth:`serve_forever` to end; asked again, it ends without grace."""
+    def request_stop(self, *, restart: bool = False) -> None:
+        """Ask :meth:`serve_forever` to end; asked again, it ends without grace.
+
+        ``restart`` says that another process goes on accepting on the same socket: WebSockets then get 1012, and
+        ``DRAIN_DELAY`` is not waited for.
+        """
         if self._stop_requested.is_set():
             self._forced.set()
+        else:
+            self._restarts = restart
         self._stop_requested.set()
+
+    def stop_app(self) -> None:
+        """What ``App.stop`` does: end this server, or have the supervisor end all workers."""
+        if self.ask_supervisor is None or not self.ask_supervisor():
+            self.request_stop()
 
     def request_exit(self, error: SystemExit | KeyboardInterrupt) -> None:
         """Ask for a graceful end because of what a handler raised; several of them do not make it graceless."""
@@ -196,6 +219,11 @@ class AsyncioServer:
     @property
     def stop_requested(self) -> bool:
         return self._stop_requested.is_set()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether new clients may be sent here: connections are accepted, and nobody has asked the service to stop."""
+        return self.is_serving() and (self._restarts or not self.stop_requested)
 
     @property
     def grace(self) -> float:
@@ -240,10 +268,19 @@ class AsyncioServer:
         return True
 
     async def _stop(self) -> None:
+        await self._delay()
         await self._stop_accepting()
-        await self._unless_forced(self.before_stop())
+        await self._unless_forced(self.before_stop(), "before_server_stop")
         await self._begin_to_close()
-        await self._unless_forced(self.after_stop())
+        await self._unless_forced(self.after_stop(), "after_server_stop")
+
+    async def _delay(self) -> None:
+        """Go on accepting for ``DRAIN_DELAY`` seconds, so that balancers see that the server is not ready any more."""
+        delay = self.app.config.DRAIN_DELAY
+        if delay and self.is_serving() and not self._restarts:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(delay):
+                    await self._forced.wait()
 
     def _begin_to_close(self) -> asyncio.Task[None]:
         if self._closing is None:
@@ -270,11 +307,15 @@ class AsyncioServer:
         if self.server is not None:
             self.server.close()
 
-    async def _unless_forced(self, step: Awaitable[None]) -> None:
+    async def _unless_forced(self, step: Awaitable[None], listeners: str) -> None:
         task = asyncio.ensure_future(step)
         forced = asyncio.ensure_future(self._forced.wait())
+        # What is left of the grace; but listeners that come last are not to pay for those before them.
+        timeout = max(self.grace, _CANCEL_TIMEOUT)
         try:
-            await asyncio.wait((task, forced), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((task, forced), timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+            if not task.done() and not forced.done():
+                error_logger.error("listeners of %s took too long and were cancelled", listeners)
         finally:
             forced.cancel()
             if not task.done():
@@ -285,7 +326,7 @@ class AsyncioServer:
 
     async def _close_connections(self) -> None:
         await self._stop_accepting()
-        await self._drain(self.app.config.GRACEFUL_SHUTDOWN_TIMEOUT)
+        await self._drain(self.grace)
         handlers = self._handlers()
         for connection in list(self.connections):
             task = getattr(connection, "task", None)
@@ -316,19 +357,47 @@ class AsyncioServer:
 
     async def _drain(self, timeout: float) -> None:
         """Tell every connection that the server goes away and wait for the last one, and for the last handler."""
-        told: set[Any] = set()
+        told: set[tuple[Any, bool]] = set()
+        waiting = self._spread_closes(timeout)
         deadline = self.loop.time() + timeout
         while True:
-            # One that was still in its TLS handshake comes later.
-            for connection in list(self.connections - told):
-                told.add(connection)
-                try:
-                    connection.shutdown(GOING_AWAY)
-                except Exception:
-                    error_logger.exception("connection could not be ended")
-                    connection.abort()
+            later = {connection for _, connection in waiting}
+            # One that was still in its TLS handshake comes later, and a request may have become a WebSocket.
+            for connection in self.connections - later:
+                key = (connection, _is_websocket(connection))
+                if key not in told:
+                    told.add(key)
+                    self._end_connection(connection)
             if not self.connections and not self._handlers():
                 return
             if self._forced.is_set() or self.loop.time() >= deadline:
+                for connection in later:
+                    self._end_connection(connection)
                 return
             await asyncio.sleep(_POLL)
+            while waiting and waiting[0][0] <= self.loop.time():
+                waiting.popleft()
+
+    def _spread_closes(self, timeout: float) -> deque[tuple[float, Any]]:
+        """Choose when each WebSocket gets its Close: ten thousand clients must not come back in the same instant.
+
+        A few are told within milliseconds, the more there are the longer it takes, and never longer than
+        ``DRAIN_TIMEOUT`` or half of what is left of the grace: the other half is for the closing handshakes.
+        """
+        websockets = [connection for connection in self.connections if _is_websocket(connection)]
+        spread = min(self.app.config.DRAIN_TIMEOUT, len(websockets) * _SPREAD, timeout / 2)
+        random.shuffle(websockets)
+        slot = spread / max(1, len(websockets))
+        now = self.loop.time()
+        return deque((now + (place + random.random()) * slot, each) for place, each in enumerate(websockets))
+
+    def _end_connection(self, connection: Any) -> None:
+        try:
+            connection.shutdown(SERVICE_RESTART if self._restarts else GOING_AWAY)
+        except Exception:
+            error_logger.exception("connection could not be ended")
+            connection.abort()
+
+
+def _is_websocket(connection: Any) -> bool:
+    return getattr(connection, "websocket", None) is not None

@@ -27,12 +27,13 @@ class Limits(NamedTuple):
 class BodyReader:
     """Reads the body of one request, and confirms its head with httptools before.
 
-    Raises BadRequest where httptools refuses the head, PayloadTooLarge where the announced length is over ``max_size``.
+    Raises BadRequest where httptools refuses the head, PayloadTooLarge where the announced length is over ``max_size``
+    (``math.inf`` for no limit).
     """
 
     __slots__ = ("_parser", "_remaining", "_scanner", "_sink", "complete")
 
-    def __init__(self, head: Head, max_size: int, limits: Limits) -> None:
+    def __init__(self, head: Head, max_size: float, limits: Limits) -> None:
         if head.content_length > max_size:
             raise _too_large(max_size)
         self._sink = _Sink()
@@ -47,6 +48,21 @@ class BodyReader:
     def body(self) -> bytes:
         """What has been read; a copy unless it came in one piece."""
         return bytes(self._sink.body)
+
+    @property
+    def size(self) -> int:
+        """Bytes that have been read and not been taken."""
+        return len(self._sink.body)
+
+    @property
+    def remaining(self) -> int:
+        """Bytes that are known to come; 0 where that is not known, in a chunked body."""
+        return self._remaining
+
+    def take(self) -> bytes:
+        """Return what has been read since the last call, and forget it."""
+        body, self._sink.body = bytes(self._sink.body), b""
+        return body
 
     def receive_data(self, data: bytes) -> bytes:
         """Read from ``data`` and return what follows the body. To be called until :attr:`complete`."""
@@ -120,7 +136,7 @@ def _parser(head: Head, sink: _Sink) -> httptools.HttpRequestParser:
     return parser
 
 
-def _too_large(max_size: int) -> HTTPException:
+def _too_large(max_size: float) -> HTTPException:
     return PayloadTooLarge(f"body over {max_size} bytes")
 
 
@@ -162,7 +178,7 @@ class ChunkScanner:
         "fault",
     )
 
-    def __init__(self, max_size: int, limits: Limits) -> None:
+    def __init__(self, max_size: float, limits: Limits) -> None:
         self._max_size = max_size
         self._limits = limits
         self._state = _SIZE

@@ -10,13 +10,13 @@ import random
 import weakref
 from typing import Final, TypeAlias
 
-from ..websocket import Websocket
+from ..websocket import WebsocketMethods
 
 __all__ = ["Keepalive"]
 
 logger = logging.getLogger("ferrows.websocket")
 
-_Entry: TypeAlias = tuple[float, int, weakref.ref[Websocket], bool]
+_Entry: TypeAlias = tuple[float, int, weakref.ref[WebsocketMethods], bool]
 """When it is due, its place among equals, the connection, and whether a ping was sent already."""
 
 _LATE: Final = 0.1
@@ -42,17 +42,17 @@ class Keepalive:
         # Entries of connections that are gone; they are thrown out once they are the most.
         self._dead = 0
 
-    def add(self, ws: Websocket) -> None:
+    def add(self, ws: WebsocketMethods) -> None:
         """Keep a connection alive until it ends; does nothing where its ``ping_interval`` is off."""
         if ws.ping_interval:
             reference = weakref.ref(ws, self._count_dead)
             self._push(reference, self._loop.time() + ws.ping_interval * random.uniform(0.5, 1), False)
             self._arm()
 
-    def _push(self, reference: weakref.ref[Websocket], due: float, checking: bool) -> None:
+    def _push(self, reference: weakref.ref[WebsocketMethods], due: float, checking: bool) -> None:
         heapq.heappush(self._queue, (due, next(self._order), reference, checking))
 
-    def _count_dead(self, reference: weakref.ref[Websocket]) -> None:
+    def _count_dead(self, reference: weakref.ref[WebsocketMethods]) -> None:
         self._dead += 1
         if self._dead > 64 and self._dead > len(self._queue) // 2:
             self._queue = [entry for entry in self._queue if entry[2]() is not None]
@@ -91,7 +91,7 @@ class Keepalive:
                     ws.fail_connection(1006)
         self._arm()
 
-    def _ping(self, ws: Websocket, reference: weakref.ref[Websocket], now: float) -> None:
+    def _ping(self, ws: WebsocketMethods, reference: weakref.ref[WebsocketMethods], now: float) -> None:
         ws.take_heard()
         ws._ping_for_keepalive()
         if ws.ping_timeout:
@@ -99,7 +99,7 @@ class Keepalive:
         else:
             self._push(reference, now + (ws.ping_interval or 0), False)
 
-    def _check(self, ws: Websocket, reference: weakref.ref[Websocket], now: float, late: float) -> None:
+    def _check(self, ws: WebsocketMethods, reference: weakref.ref[WebsocketMethods], now: float, late: float) -> None:
         interval, timeout = ws.ping_interval or 0, ws.ping_timeout or 0
         if ws.take_heard() or ws.read_paused or ws.write_paused:
             self._push(reference, now + max(interval - timeout, 0), False)

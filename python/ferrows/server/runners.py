@@ -8,27 +8,30 @@ import functools
 import signal as signal_module
 import socket
 import ssl as ssl_module
+import sys
 import threading
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from importlib.metadata import version as installed_version
 from typing import TYPE_CHECKING, Any, Final
 
-from .._codec import CODEC
 from ..exceptions import ServerError
 from ..log import error_logger, logger
 from .accepting import BatchAccepting
 from .admission import Admission
 from .async_server import AsyncioServer
+from .banner import log_banner
 from .descriptors import keep_a_spare
 from .goodbye import get_goodbye
+from .joined import JoinedServers
 from .loop import loop_name, new_event_loop
 from .protocols.http_protocol import HttpProtocol
-from .socket import bind_unix_socket, check_port
+from .proxy_protocol import behind_proxies
+from .socket import bind_unix_socket, check_port, shared_port
 
 if TYPE_CHECKING:
     from ..app import App
+    from .worker import Worker
 
 __all__ = ["Signal", "serve"]
 
@@ -41,12 +44,16 @@ class Signal:
     admission: Admission | None = None
 
 
+_OWN_SIGNAL: Final = Signal()
+"""Stands for one of the server's own; shared, the stop of one server would stop them all."""
+
+
 def serve(
     host: str | None,
     port: int | None,
     app: App,
     ssl: ssl_module.SSLContext | None = None,
-    sock: socket.socket | None = None,
+    sock: socket.socket | Sequence[socket.socket] | None = None,
     unix: str | None = None,
     reuse_port: bool = False,
     loop: asyncio.AbstractEventLoop | None = None,
@@ -56,18 +63,20 @@ def serve(
     run_multiple: bool = False,
     run_async: bool = False,
     connections: set[Any] | None = None,
-    signal: Signal | None = None,
+    signal: Signal | None = _OWN_SIGNAL,
     state: dict[str, Any] | None = None,
     asyncio_server_kwargs: Mapping[str, Any] | None = None,
     version: int | str = 1,
+    worker: Worker | None = None,
 ) -> AsyncioServer | None:
     """Serve an app on one address in this process, until it is stopped.
 
     With ``run_async`` it returns an :class:`AsyncioServer` to await instead, on ``loop`` or the running one. Else it
     runs on ``loop``, or on one of its own that it closes, and returns None when SIGINT, SIGTERM or ``App.stop`` has
     ended the server; a handler's SystemExit ends it as well and is raised then. ``ssl`` is a context.
-    ``asyncio_server_kwargs`` go to the loop's ``create_server``. ``run_multiple`` says that the process is one of
-    several; it changes nothing here.
+    ``asyncio_server_kwargs`` go to the loop's ``create_server``. ``sock`` may be several listening sockets.
+    ``run_multiple`` says that the process is one of several: ``main_process_*`` listeners and the banner are then
+    another one's. ``worker`` is the process as a supervisor's, which then stops it in place of signals.
 
     Raises OSError where the address cannot be bound, ValueError for configuration that is wrong and for a port that is
     none, ServerError for HTTP/3, and what a listener of the start raises.
@@ -77,7 +86,7 @@ def serve(
         raise ServerError(f"HTTP version {version} is not supported (HTTP/3 needs the package aioquic), permitted: 1")
     app.finalize()
     connections = set() if connections is None else connections
-    signal = Signal() if signal is None else signal
+    signal = Signal() if signal is None or signal is _OWN_SIGNAL else signal
     signal.admission = Admission(app.config)
     factory: Callable[..., asyncio.Protocol] = protocol
     make_protocol = functools.partial(
@@ -89,25 +98,35 @@ def serve(
         unix=unix,
         **_websocket_arguments(app, protocol),
     )
-    listen = _Listener(
-        make_protocol, host, port, sock, unix, ssl, reuse_port, backlog, dict(asyncio_server_kwargs or {})
-    )
+    options = dict(asyncio_server_kwargs or {})
+    if ssl is not None:
+        # The loops' own limit is a minute, for which anybody could hold a connection by saying nothing.
+        options.setdefault("ssl_handshake_timeout", app.config.REQUEST_HEAD_TIMEOUT)
+    make_first, listen_ssl = behind_proxies(make_protocol, app.config, connections, ssl, options)
+    listen = _Listener(make_first, host, port, sock, unix, listen_ssl, reuse_port, backlog, options)
     if run_async:
         loop = asyncio.get_running_loop() if loop is None else loop
         return AsyncioServer(app, loop, listen.on(loop), connections, unix=unix, signal=signal)
     owned = loop is None
+    multiple = run_multiple or worker is not None
     loop = new_event_loop(use_uvloop=app.config.USE_UVLOOP) if loop is None else loop
     loop.set_debug(app.debug)
     listening = listen.on(loop, start_serving=False)
-    server = AsyncioServer(app, loop, listening, connections, unix=unix, signal=signal)
+    # What several processes listen on is not one's to remove.
+    server = AsyncioServer(app, loop, listening, connections, unix=None if multiple else unix, signal=signal)
+    stops: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+    if worker is not None:
+        stops = worker.attached(server)
+    elif register_sys_signals:
+        stops = _signals(server)
     executor = ThreadPoolExecutor(thread_name_prefix="ferrows")
     try:
         asyncio.set_event_loop(loop)
         if owned:
             loop.set_default_executor(executor)
-        with _signals(server) if register_sys_signals else contextlib.nullcontext():
+        with stops:
             try:
-                _run(server, secure=ssl is not None)
+                _run(server, _live_as_one(server, worker) if multiple else _live(server, secure=ssl is not None))
             finally:
                 if owned:
                     _clear_loop(loop, server, executor)
@@ -138,17 +157,17 @@ def _websocket_arguments(app: App, protocol: Any) -> dict[str, Any]:
 class _Listener:
     """Where to listen and what speaks there."""
 
-    make_protocol: Callable[..., asyncio.Protocol]
+    make_protocol: Callable[..., asyncio.BaseProtocol]
     host: str | None
     port: int | None
-    sock: socket.socket | None
+    sock: socket.socket | Sequence[socket.socket] | None
     unix: str | None
     ssl: ssl_module.SSLContext | None
     reuse_port: bool
     backlog: int
     options: dict[str, Any]
 
-    async def on(self, loop: asyncio.AbstractEventLoop, *, start_serving: bool = True) -> asyncio.AbstractServer:
+    async def on(self, loop: asyncio.AbstractEventLoop, *, start_serving: bool = True) -> Any:
         make_protocol = functools.partial(self.make_protocol, loop=loop)
         options: dict[str, Any] = {"ssl": self.ssl, "backlog": self.backlog, **self.options}
         if loop_name(loop) != "uvloop":
@@ -169,13 +188,15 @@ class _Listener:
         loop: asyncio.AbstractEventLoop,
         make_protocol: Callable[[], asyncio.BaseProtocol],
         options: dict[str, Any],
-    ) -> asyncio.AbstractServer:
-        sock = bind_unix_socket(self.unix, backlog=self.backlog) if self.unix else self.sock
-        if sock is not None:
-            return await _listen_on(loop, make_protocol, sock, options)
-        return await loop.create_server(
-            make_protocol, self.host, self.port, reuse_port=self.reuse_port or None, **options
-        )
+    ) -> Any:
+        if self.sock is None and self.unix:
+            self.sock = bind_unix_socket(self.unix, backlog=self.backlog)
+        if isinstance(self.sock, socket.socket):
+            return await _listen_on(loop, make_protocol, self.sock, options)
+        if self.sock is not None:
+            return JoinedServers([await _listen_on(loop, make_protocol, sock, options) for sock in self.sock])
+        port = self.port or shared_port(self.host)
+        return await loop.create_server(make_protocol, self.host, port, reuse_port=self.reuse_port or None, **options)
 
 
 def _listen_on(
@@ -184,7 +205,11 @@ def _listen_on(
     sock: socket.socket,
     options: dict[str, Any],
 ) -> Coroutine[Any, Any, asyncio.AbstractServer]:
-    listen: Any = loop.create_unix_server if sock.family == getattr(socket, "AF_UNIX", None) else loop.create_server
+    unix = sock.family == getattr(socket, "AF_UNIX", None)
+    if unix and sys.version_info >= (3, 13):
+        # The path is `AsyncioServer`'s to remove, or is another's, such as systemd's: never one loop server's.
+        options = {"cleanup_socket": False, **options}
+    listen: Any = loop.create_unix_server if unix else loop.create_server
     listening: Coroutine[Any, Any, asyncio.AbstractServer] = listen(make_protocol, sock=sock, **options)
     return listening
 
@@ -193,9 +218,9 @@ def _listen_on(
 # The life of a blocking server
 
 
-def _run(server: AsyncioServer, *, secure: bool) -> None:
+def _run(server: AsyncioServer, life: Coroutine[Any, Any, None]) -> None:
     loop = server.loop
-    main = loop.create_task(_live(server, secure=secure))
+    main = loop.create_task(life)
     while True:
         try:
             loop.run_until_complete(main)
@@ -214,29 +239,44 @@ def _run(server: AsyncioServer, *, secure: bool) -> None:
 
 async def _live(server: AsyncioServer, *, secure: bool) -> None:
     app = server.app
+
+    def announce() -> None:
+        if app.config.MOTD:
+            log_banner(app, server.sockets, loop_name(server.loop), unix=server.unix, secure=secure)
+
     await app.trigger_listeners("main_process_start")
     try:
-        starting = asyncio.ensure_future(server._start())
-        stopping = asyncio.ensure_future(server.wait_for_stop())
-        await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
-        if not starting.done():
-            # Stopped by a signal while a listener of the start still runs.
-            starting.cancel()
-            await asyncio.wait((starting,))
-            if not starting.cancelled():
-                starting.result()
-            return
-        try:
-            starting.result()
-            if app.config.MOTD:
-                _log_banner(server, secure=secure)
-            await stopping
-        finally:
-            stopping.cancel()
-            await server.stop()
+        if await _serve(server, announce):
             logger.info(get_goodbye())
     finally:
         await app.trigger_listeners("main_process_stop")
+
+
+async def _live_as_one(server: AsyncioServer, worker: Worker | None) -> None:
+    """Live as one of several processes: what there is once for all of them is another one's."""
+    await _serve(server, lambda: None if worker is None else worker.report_ready(server))
+
+
+async def _serve(server: AsyncioServer, announce: Callable[[], None]) -> bool:
+    """Start, announce that, and stop when asked to; False where that came before the start was over."""
+    starting = asyncio.ensure_future(server._start())
+    stopping = asyncio.ensure_future(server.wait_for_stop())
+    await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
+    if not starting.done():
+        # Stopped by a signal while a listener of the start still runs.
+        starting.cancel()
+        await asyncio.wait((starting,))
+        if not starting.cancelled():
+            starting.result()
+        return False
+    try:
+        starting.result()
+        announce()
+        await stopping
+    finally:
+        stopping.cancel()
+        await server.stop()
+    return True
 
 
 @contextlib.contextmanager
@@ -299,33 +339,3 @@ async def _executor_ends(executor: ThreadPoolExecutor, server: AsyncioServer) ->
 
 _THREAD_TIMEOUT: Final = 0.1
 _CANCEL_TIMEOUT: Final = 2.0
-
-
-def _log_banner(server: AsyncioServer, *, secure: bool) -> None:
-    where = " ".join(_addresses(server, secure=secure))
-    logger.info(
-        "%s: ferrows %s on %s (%s, %s)%s, Ctrl-C stops",
-        server.app.name,
-        installed_version("ferrows"),
-        where,
-        loop_name(server.loop),
-        CODEC,
-        ", debug" if server.app.debug else "",
-    )
-
-
-def _addresses(server: AsyncioServer, *, secure: bool) -> list[str]:
-    """The addresses that a person can click on."""
-    scheme = "https" if secure else "http"
-    addresses = []
-    for sock in server.sockets:
-        address = sock.getsockname()
-        if not isinstance(address, tuple):
-            addresses.append(f"unix:{server.unix or address}")
-            continue
-        host, port = address[:2]
-        if host in ("0.0.0.0", "::"):
-            addresses.append(f"{scheme}://localhost:{port} (all interfaces)")
-        else:
-            addresses.append(f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}")
-    return addresses

@@ -7,12 +7,29 @@ import os
 import secrets
 import socket
 import stat
-from contextlib import suppress
+import sys
+from contextlib import ExitStack, suppress
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-__all__ = ["bind_socket", "bind_unix_socket", "check_port", "configure_socket", "remove_unix_socket"]
+__all__ = [
+    "ALL_INTERFACES",
+    "bind_socket",
+    "bind_sockets",
+    "bind_unix_socket",
+    "check_port",
+    "configure_socket",
+    "inherited_socket",
+    "remove_unix_socket",
+    "shared_port",
+]
+
+ALL_INTERFACES: Final = "*"
+"""The host of ``App.run`` that stands for every interface, on IPv4 and on IPv6; event loops say None."""
+
+# What `sun_path` holds with its NUL, less what the temporary name adds.
+_MAX_UNIX_PATH: Final = (108 if sys.platform == "linux" else 104) - 1 - 9
 
 
 def bind_socket(host: str, port: int, backlog: int = 100, *, reuse_port: bool = False) -> socket.socket:
@@ -23,21 +40,121 @@ def bind_socket(host: str, port: int, backlog: int = 100, *, reuse_port: bool = 
     none.
     """
     check_port(port)
-    family, address = _resolve(host, port)
-    sock = socket.socket(family, socket.SOCK_STREAM)
+    family, address = _resolve(host, port)[0]
+    return _bound(family, address, _authority(host, port), backlog, reuse_port)
+
+
+def bind_sockets(
+    host: str | None, port: int, backlog: int | None = 100, *, reuse_port: bool = False
+) -> list[socket.socket]:
+    """Make a listening TCP socket for every address of a host, as event loops do; IPv6 ones take IPv6 alone.
+
+    Without a host these are all interfaces. With port 0 all get the same free one. Addresses that this machine does not
+    have are left out as long as one remains. With ``backlog`` None they do not listen yet. Errors are those of
+    :func:`bind_socket`.
+    """
+    check_port(port)
+    port = port or shared_port(host)
+    sockets: list[socket.socket] = []
+    missing: OSError | None = None
+    try:
+        for family, address in _resolve(host, port):
+            found = port or (sockets[0].getsockname()[1] if sockets else 0)
+            try:
+                sock = _bound(
+                    family, (address[0], found, *address[2:]), _authority(host, found), backlog, reuse_port, only=True
+                )
+            except OSError as error:
+                if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                    raise
+                missing = error
+            else:
+                sockets.append(sock)
+        if missing is not None and not sockets:
+            raise missing
+    except BaseException:
+        for sock in sockets:
+            sock.close()
+        raise
+    return sockets
+
+
+def _bound(
+    family: socket.AddressFamily,
+    address: Any,
+    authority: str,
+    backlog: int | None,
+    reuse_port: bool,
+    *,
+    only: bool = False,
+) -> socket.socket:
+    try:
+        sock = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:
+        raise OSError(error.errno, f"{error.strerror}: {authority}") from None
     try:
         if os.name == "posix":
             # Elsewhere it would let another process take the port over.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if reuse_port:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if only and family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind(address)
-        sock.listen(backlog)
+        if backlog is not None:
+            sock.listen(backlog)
         sock.setblocking(False)
     except OSError as error:
         sock.close()
-        raise OSError(error.errno, f"{error.strerror}: {_authority(host, port)}") from None
+        raise OSError(error.errno, f"{error.strerror}: {authority}") from None
     return sock
+
+
+def inherited_socket(fd: int) -> socket.socket:
+    """Take a socket over that another process has bound, as systemd does (its first is 3); it is closed by its server.
+
+    OSError, naming the descriptor, where it is no socket of TCP or Unix streams.
+    """
+    try:
+        sock = socket.socket(fileno=fd)
+    except OSError as error:
+        raise OSError(error.errno, f"file descriptor {fd} is no socket: {error.strerror}") from None
+    if sock.family not in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX) or sock.type != socket.SOCK_STREAM:
+        sock.detach()
+        raise OSError(errno.EINVAL, f"file descriptor {fd} is no socket of TCP or Unix streams")
+    sock.setblocking(False)
+    # Not for the processes that this one starts.
+    sock.set_inheritable(False)
+    return sock
+
+
+def shared_port(host: str | None) -> int:
+    """Find a port that is free on each address of a host; 0 where there is but one, which can take one by itself.
+
+    An event loop binds each address by itself, and port 0 would be another port on each.
+    """
+    try:
+        found = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except socket.gaierror:
+        return 0  # Which the loop will say.
+    addresses = list(dict.fromkeys((family, address) for family, _, _, _, address in found))
+    for _ in range(_PORTS_TRIED if len(addresses) > 1 else 0):
+        port = 0
+        with ExitStack() as stack:
+            try:
+                for family, address in addresses:
+                    sock = stack.enter_context(socket.socket(family, socket.SOCK_STREAM))
+                    if family == socket.AF_INET6:
+                        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                    sock.bind((address[0], port, *address[2:]))
+                    port = sock.getsockname()[1]
+            except OSError:
+                continue
+        return port
+    return 0
+
+
+_PORTS_TRIED: Final = 20
 
 
 def check_port(port: int | None) -> None:
@@ -50,9 +167,13 @@ def bind_unix_socket(path: str | os.PathLike[str], mode: int = 0o666, backlog: i
     """Make a listening Unix socket with the permissions ``mode``.
 
     A socket that nobody listens on any more is replaced, in one step, so that clients never find nothing. OSError with
-    EADDRINUSE where somebody does; FileExistsError where the path is no socket; FileNotFoundError without its folder.
+    EADDRINUSE where somebody does; FileExistsError where the path is no socket; FileNotFoundError without its folder;
+    OSError with ENAMETOOLONG for a path that does not fit into an address.
     """
     location = Path(os.path.abspath(path))
+    if (size := len(os.fsencode(location))) > _MAX_UNIX_PATH:
+        message = f"path of a Unix socket has {size} bytes, permitted {_MAX_UNIX_PATH}"
+        raise OSError(errno.ENAMETOOLONG, message, str(location))
     if not location.parent.is_dir():
         raise FileNotFoundError(errno.ENOENT, "folder of the socket does not exist", str(location.parent))
     if not _is_socket(location) and os.path.lexists(location):
@@ -106,19 +227,22 @@ def remove_unix_socket(path: str | os.PathLike[str] | None) -> None:
         location.unlink(missing_ok=True)
 
 
-def _resolve(host: str, port: int) -> tuple[socket.AddressFamily, Any]:
+def _resolve(host: str | None, port: int) -> list[tuple[socket.AddressFamily, Any]]:
+    """The addresses of a host, each once; OSError where there are none."""
     try:
-        version = ip_address(host).version
+        version = ip_address(host or "").version
     except ValueError:
         try:
-            family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+            found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         except socket.gaierror as error:
             raise OSError(error.errno, f"{error.strerror}: {_authority(host, port)}") from None
-        return family, address
-    return (socket.AF_INET6 if version == 6 else socket.AF_INET), (host, port)
+        return list(dict.fromkeys((family, address) for family, _, _, _, address in found))
+    return [(socket.AF_INET6 if version == 6 else socket.AF_INET, (host, port))]
 
 
-def _authority(host: str, port: int) -> str:
+def _authority(host: str | None, port: int) -> str:
+    if host is None:
+        return f"{ALL_INTERFACES}:{port}"
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 

@@ -95,6 +95,9 @@ class AsyncTestClient(Verbs[Coroutine[Any, Any, Response]]):
         raise_exceptions: bool = False,
         protocol: type[asyncio.Protocol] | None = None,
     ) -> None:
+        if not hasattr(app, "default_protocol"):
+            kind = type(app).__name__
+            raise TypeError(f"app is {kind}, permitted: App; an ASGI application goes into ferrows.asgi.ASGIHost first")
         self.app = app
         self.headers = Headers(headers or ())
         self.cookies = ClientCookies()

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from ..server.async_server import AsyncioServer
-from ..server.protocols.websocket_protocol import WebSocketProtocol
 from ..server.runners import Signal, _websocket_arguments
 from .transport import connect_in_memory
 
@@ -38,7 +37,7 @@ class Serving:
         self.app = app
         self.over = over
         self.started = False
-        self._protocol = protocol or WebSocketProtocol
+        self._protocol = protocol or app.default_protocol()
         self._secure = secure
         self._server: AsyncioServer | None = None
         self._make_protocol: Callable[[], asyncio.BaseProtocol] | None = None

@@ -3,13 +3,17 @@
 //! A handler that passes a message on to many peers, or many messages to one, costs each of them one write a turn. The
 //! turn that is outermost on the stack has the batch; there is one a thread, as there is one event loop.
 
+use crate::convert;
+use crate::direct;
 use crate::stream::MessageStream;
-use pyo3::exceptions::PyException;
+use pyo3::exceptions::{PyException, PyRuntimeError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
+use std::any::Any;
 use std::cell::RefCell;
 use std::mem::ManuallyDrop;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 thread_local! {
     /// The streams that something was sent on, in the order in which that began; None outside of a turn. It is empty when
@@ -57,10 +61,13 @@ impl<'py> Batch<'py> {
         if streams.is_empty() {
             return Ok(());
         }
-        let mut result = Ok(());
+        let (direct, mut result) = match direct::running_loop(self.0, streams.len()) {
+            Ok(direct) => (direct, Ok(())),
+            Err(error) => (None, Err(error)),
+        };
         for stream in streams {
             let stream = stream.into_bound(self.0);
-            if let Err(error) = MessageStream::leave_batch(&stream).or_else(|error| report(&stream, error)) {
+            if let Err(error) = guarded(&stream, || MessageStream::leave_batch(&stream, direct.as_ref())) {
                 result = Err(error);
             }
         }
@@ -74,6 +81,17 @@ impl Drop for Batch<'_> {
         if let Err(error) = self.let_leave() {
             error.write_unraisable(self.0, None);
         }
+    }
+}
+
+/// Do what concerns one stream of many. What it raises, and a panic, is reported to the stream's event loop, and None is
+/// returned; an exit or an interrupt is an error.
+pub fn guarded<R>(stream: &Bound<'_, MessageStream>, work: impl FnOnce() -> PyResult<R>) -> PyResult<Option<R>> {
+    let worked = catch_unwind(AssertUnwindSafe(work));
+    let panicked = |panic: Box<dyn Any + Send>| Err(PyRuntimeError::new_err(convert::panic_message(&*panic)));
+    match worked.unwrap_or_else(panicked) {
+        Ok(result) => Ok(Some(result)),
+        Err(error) => report(stream, error).map(|()| None),
     }
 }
 

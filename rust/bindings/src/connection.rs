@@ -1,6 +1,7 @@
 //! `Connection`: the sans-I/O machine as Python sees it, for tests, engines and clients.
 
 use crate::convert::{self, Collector};
+use crate::panics::{self, Panic, caught};
 use ferrows_core::{Connection as CoreConnection, Error, Role};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -27,11 +28,13 @@ impl Connection {
     }
 
     fn receive_data(&mut self, data: &Bound<'_, PyAny>) -> PyResult<()> {
-        convert::with_bytes(data, |data| self.core.receive_data(data, &mut self.inbox))
+        convert::with_bytes(data, |data| {
+            self.guarded("Connection.receive_data", |this| this.core.receive_data(data, &mut this.inbox))
+        })?
     }
 
-    fn receive_eof(&mut self) {
-        self.core.receive_eof();
+    fn receive_eof(&mut self) -> PyResult<()> {
+        self.guarded("Connection.receive_eof", |this| this.core.receive_eof())
     }
 
     fn events(slf: &Bound<'_, Self>) -> PyResult<Vec<Py<PyAny>>> {
@@ -39,55 +42,60 @@ impl Connection {
         collected.into_iter().map(|event| event.into_object(slf.py())).collect()
     }
 
-    fn stream_next(&mut self) {
-        self.core.begin_streaming(&mut self.inbox);
+    fn stream_next(&mut self) -> PyResult<()> {
+        self.guarded("Connection.stream_next", |this| this.core.begin_streaming(&mut this.inbox))
     }
 
     #[pyo3(signature = (data, fin=true, compress=None))]
     fn send_text(&mut self, py: Python<'_>, data: &str, fin: bool, compress: Option<bool>) -> PyResult<()> {
-        let sent = self.core.send_text(data, fin, compress);
+        let sent = self.guarded("Connection.send_text", |this| this.core.send_text(data, fin, compress))?;
         self.checked(py, sent)
     }
 
     #[pyo3(signature = (data, fin=true, compress=None))]
     fn send_binary(&mut self, data: &Bound<'_, PyAny>, fin: bool, compress: Option<bool>) -> PyResult<()> {
-        let sent = convert::with_bytes(data, |data| self.core.send_binary(data, fin, compress))?;
-        self.checked(data.py(), sent)
+        let sent = convert::with_bytes(data, |data| {
+            self.guarded("Connection.send_binary", |this| this.core.send_binary(data, fin, compress))
+        })?;
+        self.checked(data.py(), sent?)
     }
 
     #[pyo3(signature = (data=None))]
     fn send_ping(&mut self, py: Python<'_>, data: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
-        let sent = self.control(data, CoreConnection::send_ping)?;
+        let sent = self.control("Connection.send_ping", data, CoreConnection::send_ping)?;
         self.checked(py, sent)
     }
 
     #[pyo3(signature = (data=None))]
     fn send_pong(&mut self, py: Python<'_>, data: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
-        let sent = self.control(data, CoreConnection::send_pong)?;
+        let sent = self.control("Connection.send_pong", data, CoreConnection::send_pong)?;
         self.checked(py, sent)
     }
 
     #[pyo3(signature = (code=Some(1000), reason=""), text_signature = "($self, /, code=1000, reason='')")]
     fn send_close(&mut self, py: Python<'_>, code: Option<i64>, reason: &str) -> PyResult<()> {
-        let sent = self.core.send_close(code.map(convert::close_code).transpose()?, reason);
+        let code = code.map(convert::close_code).transpose()?;
+        let sent = self.guarded("Connection.send_close", |this| this.core.send_close(code, reason))?;
         self.checked(py, sent)
     }
 
     #[pyo3(signature = (code, reason=""))]
     fn fail(&mut self, code: i64, reason: &str) -> PyResult<()> {
-        self.core.fail(convert::close_code(code)?, reason);
-        Ok(())
+        let code = convert::close_code(code)?;
+        self.guarded("Connection.fail", |this| this.core.fail(code, reason))
     }
 
-    fn hold_pongs(&mut self, hold: bool) {
-        self.core.hold_pongs(hold);
+    fn hold_pongs(&mut self, hold: bool) -> PyResult<()> {
+        self.guarded("Connection.hold_pongs", |this| this.core.hold_pongs(hold))
     }
 
-    fn data_to_send<'py>(&mut self, py: Python<'py>) -> Bound<'py, PyBytes> {
-        self.core.flush_close();
-        let output = PyBytes::new(py, self.core.output());
-        self.core.clear_output();
-        output
+    fn data_to_send<'py>(&mut self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        self.guarded("Connection.data_to_send", |this| {
+            this.core.flush_close();
+            let output = PyBytes::new(py, this.core.output());
+            this.core.clear_output();
+            output
+        })
     }
 
     #[getter]
@@ -112,14 +120,23 @@ impl Connection {
 }
 
 impl Connection {
+    /// Do the work of a method. Where it panics the connection has failed with 1011, and the caller gets a `RuntimeError`.
+    fn guarded<R>(&mut self, name: &'static str, work: impl FnOnce(&mut Self) -> R) -> PyResult<R> {
+        caught(name, || work(self)).map_err(|panic| {
+            self.core.fail(1011, panics::REASON);
+            panic.into_error()
+        })
+    }
+
     fn control(
         &mut self,
+        name: &'static str,
         data: Option<&Bound<'_, PyAny>>,
         send: fn(&mut CoreConnection, &[u8]) -> Result<(), Error>,
     ) -> PyResult<Result<(), Error>> {
         match data {
-            None => Ok(send(&mut self.core, &[])),
-            Some(data) => convert::with_bytes(data, |data| send(&mut self.core, data)),
+            None => self.guarded(name, |this| send(&mut this.core, &[])),
+            Some(data) => convert::with_bytes(data, |data| self.guarded(name, |this| send(&mut this.core, data)))?,
         }
     }
 
@@ -135,8 +152,11 @@ pub fn apply_mask<'py>(data: &Bound<'py, PyAny>, mask: &Bound<'py, PyAny>) -> Py
     let key = convert::with_bytes(mask, |key| <[u8; 4]>::try_from(key))?
         .map_err(|_| PyValueError::new_err("a masking key has 4 bytes"))?;
     convert::with_bytes(data, |data| {
-        let mut masked = data.to_vec();
-        ferrows_core::apply_mask(&mut masked, key);
-        PyBytes::new(mask.py(), &masked)
-    })
+        caught("apply_mask", || {
+            let mut masked = data.to_vec();
+            ferrows_core::apply_mask(&mut masked, key);
+            PyBytes::new(mask.py(), &masked)
+        })
+        .map_err(Panic::into_error)
+    })?
 }

@@ -1,5 +1,6 @@
 //! Conversions between the core's types and Python's: parameters in; events, closes and errors out.
 
+use crate::panics::{self, Panic};
 use ferrows_core::{CloseFrame, Config, DeflateConfig, Error, HeadError, Kind, Role, Sink};
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::{PyBufferError, PyTypeError, PyValueError};
@@ -7,6 +8,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyString, PyType};
+use std::any::Any;
 
 /// Build the core's configuration from Python's keyword arguments.
 ///
@@ -84,6 +86,17 @@ pub fn refusal(py: Python<'_>, error: HeadError) -> PyErr {
     }
 }
 
+/// Make the `HTTPException` that answers a head on which the extension panicked, and log that.
+#[cold]
+pub fn broken_head(py: Python<'_>, panic: &Panic) -> PyErr {
+    let made = || {
+        let log = py.import("ferrows.log")?.getattr("error_logger")?;
+        log.call_method1("critical", ("the extension panicked, this connection ends with 500: %s", &panic.0))?;
+        py.import("ferrows.exceptions")?.getattr("ServerError")?.call1((panics::REASON,))
+    };
+    made().map_or_else(|error| error, PyErr::from_value)
+}
+
 /// A Close as Python sees it: code and reason.
 pub fn close_pair(frame: &CloseFrame) -> (u16, &str) {
     (frame.code, &frame.reason)
@@ -112,6 +125,12 @@ pub fn with_bytes<R>(data: &Bound<'_, PyAny>, work: impl FnOnce(&[u8]) -> R) -> 
     })?;
     // A mutable buffer may change under us once other code runs: take a copy of it first.
     Ok(work(&buffer.to_vec(data.py())?))
+}
+
+/// What a panic that was caught has to say.
+pub fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(ToString::to_string);
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "unknown panic".to_owned())
 }
 
 /// A payload as the object that a handler gets. The core has validated text.

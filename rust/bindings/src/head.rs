@@ -1,6 +1,7 @@
 //! `HeadReader` and `Head`: the guard in front of the HTTP parser as Python sees it.
 
 use crate::convert;
+use crate::panics::caught;
 use ferrows_core::{Head as CoreHead, HeadReader as CoreReader, Limits, METHODS};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -28,7 +29,9 @@ impl HeadReader {
     ) -> PyResult<Option<(Head, Bound<'py, PyBytes>)>> {
         let py = slf.py();
         let octets = data.as_bytes();
-        let received = slf.borrow_mut().core.receive_data(octets);
+        // What was received is the reader's, or borrowed from `octets`; so the reader is not borrowed beyond this line.
+        let received = caught("HeadReader.receive_data", || slf.borrow_mut().core.receive_data(octets));
+        let received = received.map_err(|panic| convert::broken_head(py, &panic))?;
         let Some(found) = received.map_err(|error| convert::refusal(py, error))? else { return Ok(None) };
         let raw = match found.raw {
             Cow::Borrowed(raw) if raw.len() == octets.len() => data.clone(),

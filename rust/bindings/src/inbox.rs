@@ -4,8 +4,9 @@ use crate::convert;
 use crate::payload::{self, Growing};
 use crate::receive::Mode;
 use ferrows_core::{CloseFrame, Error, InvalidUtf8, Kind, Masked, Place, Sink};
+use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyString, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
 use std::any::Any;
 use std::collections::VecDeque;
 
@@ -31,6 +32,14 @@ impl Item {
             Self::Message { data, .. } => (data, true),
             Self::Fragment { data, fin, .. } => (data, fin),
         };
+        if mode == Mode::Event {
+            let event = PyDict::new(py);
+            event.set_item(intern!(py, "type"), intern!(py, "websocket.receive"))?;
+            let data = data.into_bound(py);
+            let key = if data.is_instance_of::<PyString>() { intern!(py, "text") } else { intern!(py, "bytes") };
+            event.set_item(key, data)?;
+            return Ok(event.into_any().unbind());
+        }
         if mode == Mode::Fragment {
             return Ok(PyTuple::new(py, [data.into_bound(py), fin.into_pyobject(py)?.to_owned().into_any()])?
                 .into_any()

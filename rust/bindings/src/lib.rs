@@ -1,10 +1,13 @@
 //! The extension module `ferrows._core`: a thin layer of pyo3 over `ferrows-core`.
 
 mod batch;
+mod broadcast;
 mod connection;
 mod convert;
+mod direct;
 mod head;
 mod inbox;
+mod panics;
 mod payload;
 mod queue;
 mod receive;
@@ -17,6 +20,8 @@ use pyo3::prelude::*;
 #[pymodule]
 mod _core {
     #[pymodule_export]
+    use crate::broadcast::broadcast;
+    #[pymodule_export]
     use crate::connection::{Connection, apply_mask};
     #[pymodule_export]
     use crate::head::{Head, HeadReader};
@@ -24,6 +29,10 @@ mod _core {
     use crate::receive::{Receive, Sent};
     #[pymodule_export]
     use crate::stream::MessageStream;
+
+    #[cfg(feature = "panic-injection")]
+    #[pymodule_export]
+    use crate::panics::_panic_at;
 
     use super::{Bound, PyModule, PyModuleMethods, PyResult};
 

@@ -4,6 +4,7 @@
 //! such an object for `_asyncio_future_blocking`, `get_loop()` and `add_done_callback(wakeup, context=)`; the stream calls
 //! that wakeup in place when a message is there. So a message costs no Future, no Handle and no turn of the loop.
 
+use crate::panics::{Panic, caught, point};
 use crate::slots::in_context;
 use crate::stream::{MessageStream, Taken};
 use pyo3::exceptions::asyncio::CancelledError;
@@ -26,6 +27,8 @@ pub enum Mode {
     Iteration,
     /// One step of `recv_streaming()`: a pair of data and fin, else `WebsocketClosed`.
     Fragment,
+    /// `recv_event()`: a message as ASGI's `websocket.receive`, else what the subclass makes of the end.
+    Event,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -119,11 +122,14 @@ impl Receive {
     /// Wake the waiting task: in place where that is possible, else in the next turn of the loop.
     pub fn wake(slf: &Bound<'_, Self>, event_loop: &Bound<'_, PyAny>) -> PyResult<Woken> {
         let py = slf.py();
+        // A task that feeds its own connection cannot be left half-way for another one.
+        let in_place = current_task(event_loop)?.is_none();
+        point("wake");
+        // Only now: a task whose wakeup was taken, and not called because something failed, would wait for ever.
         let Some((wakeup, context)) = slf.borrow_mut().wakeup.take() else {
             return Ok(Woken::Now);
         };
-        // A task that feeds its own connection cannot be left half-way for another one.
-        if current_task(event_loop)?.is_none() {
+        if in_place {
             // The wakeup asks what it is given for its result; of a real future it takes None without a call.
             let (done, call) = (done_future(py)?, wakeup.bind(py));
             let entered = match &context {
@@ -156,8 +162,28 @@ impl Receive {
         }
     }
 
-    /// Go on: the coroutine's `send(None)`.
+    /// Go on: the coroutine's `send(None)`. Where that panics the connection ends, and the receive as at any other end.
+    #[inline]
     pub fn advance<'py>(slf: &Bound<'py, Self>) -> PyResult<Step<'py>> {
+        caught("advance", || Self::go_on(slf)).unwrap_or_else(|panic| Err(Self::ended_by(slf, panic)))
+    }
+
+    #[cold]
+    fn ended_by(slf: &Bound<'_, Self>, panic: Panic) -> PyErr {
+        let py = slf.py();
+        let stream = match slf.try_borrow() {
+            Ok(this) => this.stream.as_ref().map(|stream| stream.clone_ref(py).into_bound(py)),
+            Err(error) => return error.into(),
+        };
+        Self::close(slf);
+        match stream {
+            Some(stream) => MessageStream::ended_by(&stream, &panic),
+            None => panic.into_error(),
+        }
+    }
+
+    #[inline]
+    fn go_on<'py>(slf: &Bound<'py, Self>) -> PyResult<Step<'py>> {
         let py = slf.py();
         let (stream, mode, phase) = {
             let this = slf.borrow();
@@ -192,6 +218,7 @@ impl Receive {
                 let name = match mode {
                     Mode::Iteration => intern!(py, "_iteration_end"),
                     Mode::Message | Mode::Fragment => intern!(py, "_closed_error"),
+                    Mode::Event => return Ok(Step::Done(stream.call_method0(intern!(py, "_end_event"))?)),
                 };
                 Err(PyErr::from_value(stream.call_method0(name)?))
             }

@@ -9,13 +9,13 @@
 //! Since the attachment is not counted, a `Py` that is dropped in them would be put off until pyo3 is entered again: on
 //! their way, references are dropped as `Bound` or by `drop_ref`.
 
+use crate::panics::caught;
 use crate::receive::{Mode, Receive, Sent, Step};
 use crate::stream::MessageStream;
-use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use std::ffi::{CStr, c_int, c_void};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 use std::sync::OnceLock;
 
@@ -188,7 +188,8 @@ unsafe extern "C" fn sent_next(_object: *mut ffi::PyObject) -> *mut ffi::PyObjec
 unsafe extern "C" fn stream_anext(object: *mut ffi::PyObject) -> *mut ffi::PyObject {
     // SAFETY: the interpreter calls slots with itself held; the slot and its descriptor are those of `MessageStream`.
     let stream = unsafe { borrowed::<MessageStream>(&object) };
-    or_null(stream.py(), || Ok(Some(Receive::start(stream, Mode::Iteration)?.into_any().unbind())))
+    let receive = MessageStream::guarded(stream, "__anext__", || Receive::start(stream, Mode::Iteration));
+    returned(stream.py(), receive.map(|receive| Some(receive.into_any().unbind())))
 }
 
 /// `MessageStream.send`: exactly str or bytes as the only argument, with nothing in the way.
@@ -201,7 +202,8 @@ unsafe extern "C" fn stream_send(
     if count == 1 && names.is_null() {
         // SAFETY: the method's descriptor has checked the type of `object`; one argument is there, alive during the call.
         let (stream, data) = unsafe { (borrowed::<MessageStream>(&object), borrowed::<PyAny>(&*arguments)) };
-        let result = or_null(stream.py(), || MessageStream::send_plain(stream, data));
+        let sent = MessageStream::guarded(stream, "send", || MessageStream::send_plain(stream, data));
+        let result = returned(stream.py(), sent);
         // SAFETY: the interpreter is held. Null without an exception is None: it was not sent.
         if !result.is_null() || unsafe { !ffi::PyErr_Occurred().is_null() } {
             return result;
@@ -291,15 +293,21 @@ unsafe fn borrowed<T>(object: &*mut ffi::PyObject) -> &Bound<'_, T> {
     unsafe { Bound::ref_from_ptr(Python::assume_attached(), object).cast_unchecked() }
 }
 
-/// The result of `work` as the interpreter takes it: a new reference, or null with its exception, or null for None.
+/// The result of `work` as the interpreter takes it; a panic as an exception.
 fn or_null(py: Python<'_>, work: impl FnOnce() -> PyResult<Option<Py<PyAny>>>) -> *mut ffi::PyObject {
-    let error = match catch_unwind(AssertUnwindSafe(work)) {
-        Ok(Ok(result)) => return result.map_or(ptr::null_mut(), Py::into_ptr),
-        Ok(Err(error)) => error,
-        Err(_) => PyRuntimeError::new_err("the extension panicked"),
-    };
-    error.restore(py);
-    ptr::null_mut()
+    returned(py, caught("slot", work).unwrap_or_else(|panic| Err(panic.into_error())))
+}
+
+/// A result as the interpreter takes it: a new reference, or null with its exception, or null for None.
+#[inline]
+fn returned(py: Python<'_>, result: PyResult<Option<Py<PyAny>>>) -> *mut ffi::PyObject {
+    match result {
+        Ok(result) => result.map_or(ptr::null_mut(), Py::into_ptr),
+        Err(error) => {
+            error.restore(py);
+            ptr::null_mut()
+        }
+    }
 }
 
 /// An exception is set.
@@ -312,12 +320,12 @@ struct Raised;
 unsafe fn advance(object: *mut ffi::PyObject) -> Result<Option<*mut ffi::PyObject>, Raised> {
     // SAFETY: see above.
     let receive = unsafe { borrowed::<Receive>(&object) };
-    let error = match catch_unwind(AssertUnwindSafe(|| Receive::advance(receive))) {
-        Ok(Ok(Step::Done(value))) => return Ok(Some(value.into_ptr())),
-        Ok(Ok(Step::Waiting)) => return Ok(None),
-        Ok(Err(error)) => error,
-        Err(_) => PyRuntimeError::new_err("the extension panicked"),
-    };
-    error.restore(receive.py());
-    Err(Raised)
+    match Receive::advance(receive) {
+        Ok(Step::Done(value)) => Ok(Some(value.into_ptr())),
+        Ok(Step::Waiting) => Ok(None),
+        Err(error) => {
+            error.restore(receive.py());
+            Err(Raised)
+        }
+    }
 }

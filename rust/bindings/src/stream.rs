@@ -13,10 +13,13 @@ mod sending;
 mod turns;
 
 pub use receiving::Taken;
+pub use sending::Payload;
 
 use receiving::Held;
 
 use crate::convert;
+use crate::direct::Socket;
+use crate::panics;
 use crate::queue::Queue;
 use crate::receive::{Mode, Receive};
 use ferrows_core::{Connection, Role, State};
@@ -54,10 +57,13 @@ impl Limit {
 #[allow(clippy::struct_excessive_bools, reason = "each is one independent fact of a state that has no fewer")]
 pub struct MessageStream {
     core: Connection,
+    /// A frame that other streams have as well. It leaves before the core's output.
+    shared: Option<Py<PyBytes>>,
     queue: Queue,
     waiter: Option<Py<Receive>>,
     event_loop: Py<PyAny>,
     transport: Option<Py<PyAny>>,
+    socket: Socket,
     turn: Turn,
     turn_left: u16,
     sends_left: u16,
@@ -117,10 +123,12 @@ impl MessageStream {
         let role = if client { Role::Client } else { Role::Server };
         Ok(Self {
             core: Connection::new(convert::config(role, max_size, deflate)?),
+            shared: None,
             queue: Queue::default(),
             waiter: None,
             event_loop: r#loop,
             transport,
+            socket: Socket::Unknown,
             turn: Turn::Idle,
             turn_left: 0,
             sends_left: turns::SENDS_A_TURN,
@@ -150,43 +158,54 @@ impl MessageStream {
     // ---- from the transport ----
 
     pub(crate) fn receive_data(slf: &Bound<'_, Self>, data: &Bound<'_, PyAny>) -> PyResult<()> {
-        let mut pongs = Vec::new();
-        let parsed = convert::with_bytes(data, |data| {
-            let this = &mut *slf.borrow_mut();
-            this.heard = true;
-            this.receive(slf.py(), &mut pongs, data)
-        })?;
-        Self::react(slf, parsed, pongs)
+        Self::contained(slf, "receive_data", || {
+            let mut pongs = Vec::new();
+            convert::with_bytes(data, |data| {
+                let this = &mut *slf.borrow_mut();
+                this.heard = true;
+                this.receive(slf.py(), &mut pongs, data);
+            })?;
+            Self::react(slf, pongs)
+        })
     }
 
     /// Go on with what was read before there was room for it.
     #[pyo3(name = "receive_held")]
     fn run_held(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let mut pongs = Vec::new();
-        let parsed = {
-            let this = &mut *slf.borrow_mut();
-            this.held_scheduled = false;
-            this.receive_held(slf.py(), &mut pongs)
-        };
-        Self::react(slf, parsed, pongs)
+        Self::contained(slf, "receive_held", || {
+            let mut pongs = Vec::new();
+            {
+                let this = &mut *slf.borrow_mut();
+                this.held_scheduled = false;
+                this.receive_held(slf.py(), &mut pongs);
+            }
+            Self::react(slf, pongs)
+        })
     }
 
     fn receive_eof(slf: &Bound<'_, Self>) -> PyResult<()> {
-        slf.borrow_mut().core.receive_eof();
-        Self::run_turn(slf)
+        Self::contained(slf, "receive_eof", || {
+            slf.borrow_mut().core.receive_eof();
+            Self::run_turn(slf)
+        })
     }
 
     /// The transport is gone: nothing more arrives and nothing more can be sent.
     fn lose_transport(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let transport = {
-            let mut this = slf.borrow_mut();
-            this.core.receive_eof();
-            this.held = None;
-            this.transport.take()
+        let lose = || {
+            let transport = {
+                let mut this = slf.borrow_mut();
+                this.core.receive_eof();
+                this.held = None;
+                this.transport.take()
+            };
+            // Not inside the borrow: the last reference may run the transport's finalizer.
+            drop(transport);
+            Self::run_turn(slf)
         };
-        // Not inside the borrow: the last reference may run the transport's finalizer.
-        drop(transport);
-        Self::run_turn(slf)
+        Self::contained(slf, "lose_transport", lose)?;
+        // This call comes once. Where it panicked, what it was to do is still to be done.
+        if slf.borrow().transport.is_some() { Self::contained(slf, "lose_transport", lose) } else { Ok(()) }
     }
 
     fn pause_writing(&mut self) {
@@ -195,12 +214,14 @@ impl MessageStream {
     }
 
     fn resume_writing(slf: &Bound<'_, Self>) -> PyResult<()> {
-        {
-            let mut this = slf.borrow_mut();
-            this.write_paused = false;
-            this.core.hold_pongs(false);
-        }
-        Self::settle(slf)
+        Self::contained(slf, "resume_writing", || {
+            {
+                let mut this = slf.borrow_mut();
+                this.write_paused = false;
+                this.core.hold_pongs(false);
+            }
+            Self::settle(slf)
+        })
     }
 
     // ---- for the handler ----
@@ -210,31 +231,39 @@ impl MessageStream {
     }
 
     fn __anext__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, Receive>> {
-        Receive::start(slf, Mode::Iteration)
+        Self::guarded(slf, "__anext__", || Receive::start(slf, Mode::Iteration))
     }
 
     #[pyo3(signature = (timeout=None))]
     fn recv<'py>(slf: &Bound<'py, Self>, timeout: Option<Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyAny>> {
         match timeout {
-            None => Ok(Receive::start(slf, Mode::Message)?.into_any()),
+            None => Self::guarded(slf, "recv", || Ok(Receive::start(slf, Mode::Message)?.into_any())),
             Some(timeout) => slf.call_method1(intern!(slf.py(), "_recv_within"), (timeout,)),
         }
     }
 
+    /// The next message as an event of ASGI.
+    fn recv_event<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, Receive>> {
+        Self::guarded(slf, "recv_event", || Receive::start(slf, Mode::Event))
+    }
+
     /// One step of `recv_streaming()`.
     fn recv_fragment<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, Receive>> {
-        Receive::start(slf, Mode::Fragment)
+        Self::guarded(slf, "recv_fragment", || Receive::start(slf, Mode::Fragment))
     }
 
     /// Up to `limit` whole messages that have arrived, without waiting.
     fn take_messages(slf: &Bound<'_, Self>, limit: isize) -> PyResult<Vec<Py<PyAny>>> {
-        let mut messages = Vec::new();
-        while messages.len() < usize::try_from(limit).unwrap_or(0) {
-            let Some(item) = slf.borrow_mut().pop(slf.py(), Mode::Message)? else { break };
-            messages.push(item.into_object(slf.py(), Mode::Message)?);
-        }
-        Self::adjust_reading(slf)?;
-        Ok(messages)
+        Self::guarded(slf, "take_messages", || {
+            let mut messages = Vec::new();
+            slf.borrow_mut().sends_left = turns::SENDS_A_TURN;
+            while messages.len() < usize::try_from(limit).unwrap_or(0) {
+                let Some(item) = slf.borrow_mut().pop(slf.py(), Mode::Message)? else { break };
+                messages.push(item.into_object(slf.py(), Mode::Message)?);
+            }
+            Self::adjust_reading(slf)?;
+            Ok(messages)
+        })
     }
 
     #[pyo3(signature = (data, encoding=None, *, compress=None))]
@@ -247,7 +276,7 @@ impl MessageStream {
         let py = slf.py();
         if encoding.is_none()
             && compress.is_none()
-            && let Some(sent) = Self::send_plain(slf, data)?
+            && let Some(sent) = Self::guarded(slf, "send", || Self::send_plain(slf, data))?
         {
             return Ok(sent);
         }
@@ -262,51 +291,65 @@ impl MessageStream {
     /// Send a whole message or a fragment of one, at once.
     #[pyo3(signature = (data, fin=true, compress=None))]
     fn send_data(slf: &Bound<'_, Self>, data: &Bound<'_, PyAny>, fin: bool, compress: Option<bool>) -> PyResult<()> {
-        let py = slf.py();
-        let (sent, size) = match data.cast::<PyString>() {
-            Ok(text) => {
-                let text = text.to_str()?;
-                (slf.borrow_mut().core.send_text(text, fin, compress), text.len())
-            }
-            Err(_) => {
-                convert::with_bytes(data, |data| (slf.borrow_mut().core.send_binary(data, fin, compress), data.len()))?
-            }
-        };
-        slf.borrow().checked(py, sent)?;
-        slf.borrow_mut().count_sent(size, fin);
-        Self::leave_or_wait(slf)
+        Self::guarded(slf, "send_data", || {
+            let (sent, size) = match data.cast::<PyString>() {
+                Ok(text) => {
+                    let text = text.to_str()?;
+                    (slf.borrow_mut().core.send_text(text, fin, compress), text.len())
+                }
+                Err(_) => convert::with_bytes(data, |data| {
+                    (slf.borrow_mut().core.send_binary(data, fin, compress), data.len())
+                })?,
+            };
+            slf.borrow().checked(slf.py(), sent)?;
+            slf.borrow_mut().count_sent(size, fin);
+            Self::leave_or_wait(slf)
+        })
     }
 
     fn send_ping(slf: &Bound<'_, Self>, data: &Bound<'_, PyAny>) -> PyResult<()> {
-        let sent = convert::with_bytes(data, |data| slf.borrow_mut().core.send_ping(data))?;
-        slf.borrow().checked(slf.py(), sent)?;
-        Self::leave_or_wait(slf)
+        Self::guarded(slf, "send_ping", || {
+            let sent = convert::with_bytes(data, |data| slf.borrow_mut().core.send_ping(data))?;
+            slf.borrow().checked(slf.py(), sent)?;
+            Self::leave_or_wait(slf)
+        })
     }
 
     fn send_pong(slf: &Bound<'_, Self>, data: &Bound<'_, PyAny>) -> PyResult<()> {
-        let sent = convert::with_bytes(data, |data| slf.borrow_mut().core.send_pong(data))?;
-        slf.borrow().checked(slf.py(), sent)?;
-        Self::leave_or_wait(slf)
+        Self::guarded(slf, "send_pong", || {
+            let sent = convert::with_bytes(data, |data| slf.borrow_mut().core.send_pong(data))?;
+            slf.borrow().checked(slf.py(), sent)?;
+            Self::leave_or_wait(slf)
+        })
     }
 
     #[pyo3(signature = (code=Some(1000), reason=""), text_signature = "($self, /, code=1000, reason='')")]
     fn send_close(slf: &Bound<'_, Self>, code: Option<i64>, reason: &str) -> PyResult<()> {
-        let sent = slf.borrow_mut().core.send_close(code.map(convert::close_code).transpose()?, reason);
-        slf.borrow().checked(slf.py(), sent)?;
-        Self::leave_or_wait(slf)
+        let code = code.map(convert::close_code).transpose()?;
+        // Who wants to close gets what he wants also by a panic.
+        Self::contained(slf, "send_close", || {
+            let sent = slf.borrow_mut().core.send_close(code, reason);
+            slf.borrow().checked(slf.py(), sent)?;
+            Self::leave_or_wait(slf)
+        })
     }
 
     /// Fail the connection (RFC 6455 §7.1.7): a Close with this code, and nothing after it.
     #[pyo3(signature = (code, reason=""))]
     fn fail(slf: &Bound<'_, Self>, code: i64, reason: &str) -> PyResult<()> {
-        slf.borrow_mut().core.fail(convert::close_code(code)?, reason);
-        Self::run_turn(slf)
+        let code = convert::close_code(code)?;
+        Self::contained(slf, "fail", || {
+            slf.borrow_mut().core.fail(code, reason);
+            Self::run_turn(slf)
+        })
     }
 
     /// Stop (or go on) reading on the handler's own wish.
     fn hold_frames(slf: &Bound<'_, Self>, hold: bool) -> PyResult<()> {
-        slf.borrow_mut().frames_paused = hold;
-        Self::adjust_reading(slf)
+        Self::contained(slf, "hold_frames", || {
+            slf.borrow_mut().frames_paused = hold;
+            Self::adjust_reading(slf)
+        })
     }
 
     /// Whether anything has arrived since the last call.
@@ -316,12 +359,14 @@ impl MessageStream {
 
     /// Wake the waiting task in place for what has arrived; called by the loop where one turn was not enough.
     fn run_scheduled_turn(slf: &Bound<'_, Self>) -> PyResult<()> {
-        {
-            let mut this = slf.borrow_mut();
-            this.turn_scheduled = false;
-            this.turn = Turn::Idle;
-        }
-        Self::run_turn(slf)
+        Self::contained(slf, "run_scheduled_turn", || {
+            {
+                let mut this = slf.borrow_mut();
+                this.turn_scheduled = false;
+                this.turn = Turn::Idle;
+            }
+            Self::run_turn(slf)
+        })
     }
 
     #[getter]
@@ -392,7 +437,7 @@ impl MessageStream {
         visit.call(&self.event_loop)?;
         visit.call(&self.transport)?;
         visit.call(&self.waiter)?;
-        // The queue holds str and bytes only, which refer to nothing.
+        // The queue and the shared frame are str and bytes only, which refer to nothing.
         Ok(())
     }
 
@@ -418,6 +463,20 @@ impl MessageStream {
     pub fn stop_waiting(&mut self, receive: &Bound<'_, Receive>) {
         if let Some(waiter) = self.waiter.take_if(|waiter| waiter.is(receive)) {
             waiter.drop_ref(receive.py());
+        }
+    }
+
+    pub fn bound_transport<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        self.transport.as_ref().map(|transport| transport.bind(py).clone())
+    }
+
+    /// Fail after a panic that came at any point: the core, and what would keep a turn from running.
+    pub fn fail_after_panic(&mut self) {
+        self.core.fail(1011, panics::REASON);
+        if self.turn != Turn::Running {
+            // Else the turn that is on the stack goes on, and flushes.
+            self.turn = Turn::Idle;
+            self.turn_scheduled = false;
         }
     }
 

@@ -3,6 +3,7 @@
 use crate::close::{self, CloseFrame};
 use crate::config::{Config, Role};
 use crate::deflate::PerMessageDeflate;
+use crate::encoding::Encoding;
 use crate::error::Error;
 use crate::frame::{FrameHeader, MAX_CONTROL, MAX_HEADER, Opcode, Rules};
 use crate::kind::Kind;
@@ -144,10 +145,45 @@ impl Connection {
     /// Returns false, with nothing sent, where that is not possible: the payload would be masked or compressed, a
     /// fragmented message is unfinished, or the connection is closed.
     pub fn send_header(&mut self, kind: Kind, length: usize) -> bool {
-        if self.role == Role::Client || self.deflate.is_some() || self.sending.is_some() || self.check_open().is_err() {
+        if self.role == Role::Client || self.deflate.is_some() || !self.takes_message() {
             return false;
         }
         self.encode_header(Opcode::from(kind), true, false, None, length, 0);
+        true
+    }
+
+    /// Tell whether a whole message can be sent: the connection is not closed, and no fragmented message is unfinished.
+    #[inline]
+    pub fn takes_message(&self) -> bool {
+        self.sending.is_none() && self.check_open().is_ok()
+    }
+
+    /// How a whole message of `length` bytes would be sent, with `compress` as in [`send_text`](Self::send_text).
+    ///
+    /// `None` if its bytes are this connection's alone: a client masks them, and with context takeover they depend on
+    /// the messages before.
+    #[inline]
+    pub fn encoding(&self, length: usize, compress: Option<bool>) -> Option<Encoding> {
+        if self.role == Role::Client {
+            return None;
+        }
+        match self.deflate.as_deref().filter(|deflate| compress.unwrap_or(length >= deflate.threshold())) {
+            None => Some(Encoding { compressed: None }),
+            Some(deflate) => deflate.shared().map(|parameters| Encoding { compressed: Some(parameters) }),
+        }
+    }
+
+    /// Send a whole message that is encoded already, in this connection's [`encoding`](Self::encoding) of it.
+    ///
+    /// Returns false, with nothing sent, unless it [takes a message](Self::takes_message).
+    pub fn send_encoded(&mut self, frame: &[u8]) -> bool {
+        if !self.takes_message() {
+            return false;
+        }
+        if self.output.capacity() == 0 {
+            self.output = Scratch::Output.take();
+        }
+        self.output.extend_from_slice(frame);
         true
     }
 

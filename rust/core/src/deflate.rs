@@ -40,8 +40,8 @@ pub struct DeflateConfig {
 }
 
 /// What a compressor was made with.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Parameters {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Parameters {
     window_bits: u8,
     level: u8,
     mem_level: u8,
@@ -50,6 +50,13 @@ struct Parameters {
 impl Parameters {
     fn of(config: &DeflateConfig) -> Self {
         Self { window_bits: config.compress_window_bits, level: config.level, mem_level: config.mem_level }
+    }
+
+    /// Append the compressed payload of a whole message, which needs nothing that was sent before.
+    pub(crate) fn compress(self, payload: &[u8], out: &mut Vec<u8>) {
+        let mut compressor = take_compressor(self);
+        compress_last(&mut compressor, payload, out);
+        put_compressor(self, compressor);
     }
 }
 
@@ -86,24 +93,28 @@ impl PerMessageDeflate {
         self.config.threshold
     }
 
+    /// What compresses a message to the same bytes on every connection that has it; None where that depends on the
+    /// messages before.
+    #[inline]
+    pub(crate) fn shared(&self) -> Option<Parameters> {
+        if self.config.compress_takeover { None } else { Some(Parameters::of(&self.config)) }
+    }
+
     /// Append the compressed `payload` of the next frame of a message to `out`.
     pub(crate) fn compress(&mut self, payload: &[u8], fin: bool, out: &mut Vec<u8>) {
-        let compressor = self.compressor.get_or_insert_with(|| new_compressor(&self.config));
-        let start = out.len();
-        sync_flush(compressor, payload, out);
-        if fin {
-            // §7.2.1: remove the four bytes from the end of the message. Where the flush had nothing to add, since the
-            // frame before ended with one, the message is to end with an empty stored block all the same.
-            if out[start..].ends_with(&TAIL) {
-                out.truncate(out.len() - TAIL.len());
-            } else {
-                out.push(0x00);
-            }
-            if !self.config.compress_takeover
-                && let Some(compressor) = self.compressor.take()
-            {
-                put_compressor(&self.config, compressor);
-            }
+        let compressor = self.compressor.get_or_insert_with(|| {
+            let parameters = Parameters::of(&self.config);
+            if self.config.compress_takeover { new_compressor(parameters) } else { take_compressor(parameters) }
+        });
+        if !fin {
+            sync_flush(compressor, payload, out);
+            return;
+        }
+        compress_last(compressor, payload, out);
+        if !self.config.compress_takeover
+            && let Some(compressor) = self.compressor.take()
+        {
+            put_compressor(Parameters::of(&self.config), compressor);
         }
     }
 
@@ -200,31 +211,33 @@ fn put_inflater(inflater: Inflate) {
     let _ = INFLATER.try_with(|slot| slot.set(Some(inflater)));
 }
 
-fn new_compressor(config: &DeflateConfig) -> Deflate {
-    if !config.compress_takeover {
-        let taken = COMPRESSORS.try_with(|idle| {
-            let mut idle = idle.borrow_mut();
-            let at = idle.iter().position(|(parameters, _)| *parameters == Parameters::of(config))?;
-            Some(idle.swap_remove(at).1)
-        });
-        if let Ok(Some(mut compressor)) = taken {
-            compressor.reset();
-            return compressor;
-        }
-    }
+fn new_compressor(parameters: Parameters) -> Deflate {
     Deflate::new_with_config(zlib_rs::DeflateConfig {
-        level: i32::from(config.level),
+        level: i32::from(parameters.level),
         // Negative means raw deflate, without zlib's header.
-        window_bits: -i32::from(config.compress_window_bits),
-        mem_level: i32::from(config.mem_level),
+        window_bits: -i32::from(parameters.window_bits),
+        mem_level: i32::from(parameters.mem_level),
         ..zlib_rs::DeflateConfig::default()
     })
 }
 
-fn put_compressor(config: &DeflateConfig, compressor: Deflate) {
+/// Take the thread's idle compressor, as if it were new, or make one.
+fn take_compressor(parameters: Parameters) -> Deflate {
+    let taken = COMPRESSORS.try_with(|idle| {
+        let mut idle = idle.borrow_mut();
+        let at = idle.iter().position(|(kept, _)| *kept == parameters)?;
+        Some(idle.swap_remove(at).1)
+    });
+    if let Ok(Some(mut compressor)) = taken {
+        compressor.reset();
+        return compressor;
+    }
+    new_compressor(parameters)
+}
+
+fn put_compressor(parameters: Parameters, compressor: Deflate) {
     let _ = COMPRESSORS.try_with(|idle| {
         let mut idle = idle.borrow_mut();
-        let parameters = Parameters::of(config);
         if idle.iter().all(|(kept, _)| *kept != parameters) {
             if idle.len() == MAX_COMPRESSORS {
                 idle.remove(0);
@@ -232,6 +245,19 @@ fn put_compressor(config: &DeflateConfig, compressor: Deflate) {
             idle.push((parameters, compressor));
         }
     });
+}
+
+/// Append what the last or only frame of a message compresses to.
+fn compress_last(compressor: &mut Deflate, payload: &[u8], out: &mut Vec<u8>) {
+    let start = out.len();
+    sync_flush(compressor, payload, out);
+    // §7.2.1: remove the four bytes from the end of the message. Where the flush had nothing to add, since the frame
+    // before ended with one, the message is to end with an empty stored block all the same.
+    if out[start..].ends_with(&TAIL) {
+        out.truncate(out.len() - TAIL.len());
+    } else {
+        out.push(0x00);
+    }
 }
 
 /// Append what `payload` compresses to, ended with `SYNC_FLUSH`.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 if TYPE_CHECKING:
     from ..admission import Admission
 
-__all__ = ["ConnInfo", "FerrowsProtocol"]
+__all__ = ["ConnInfo", "FerrowsProtocol", "SanicProtocol"]
 
 
 class ConnInfo:
@@ -247,3 +247,7 @@ class FerrowsProtocol(asyncio.Protocol):
             waiter, self._more = self._more, None
             if not waiter.done():
                 waiter.set_result(None)
+
+
+SanicProtocol = FerrowsProtocol
+"""The name that code written for Sanic knows it by."""

@@ -7,16 +7,18 @@ import enum
 import functools
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from ..._codec import Head, HeadReader
 from ...deadlines import Deadlines, deadlines
 from ...exceptions import HTTPException, RequestTimeout, ServerError, ServiceUnavailable
+from ...forwarding import forwarded
 from ...request import Request
 from ...response import HTTPResponse, ResponseStream
 from ...upgrade import Upgrade
 from ..body import BodyReader, Limits
+from ..takeover import take_over
 from ..writer import ResponseWriter, encode_response, join
 from .base_protocol import FerrowsProtocol
 
@@ -34,6 +36,8 @@ STALL_TIMEOUT: Final = 30.0
 HALF_CLOSE_GRACE: Final = 0.5
 """Seconds between two looks at whether a client that sends no more still reads."""
 
+NEW_GRACE: Final = 0.5
+"""Seconds that a new connection has for its first request where the server has begun to stop."""
 
 PIECE_SIZE: Final = 8192
 """Bytes of what was read ahead that are worked on at a time."""
@@ -52,6 +56,15 @@ class Phase(enum.Enum):
     """The last response is written; what arrives is dropped."""
     UPGRADED = enum.auto()
     """The connection belongs to someone else."""
+
+
+# Members by names of their own: to ask an enumeration for one takes ten times as long on 3.11, ten times a request.
+_IDLE: Final = Phase.IDLE
+_HEAD: Final = Phase.HEAD
+_BODY: Final = Phase.BODY
+_HANDLER: Final = Phase.HANDLER
+_CLOSING: Final = Phase.CLOSING
+_UPGRADED: Final = Phase.UPGRADED
 
 
 class HttpProtocolMixin:
@@ -127,7 +140,7 @@ class HttpProtocol(HttpProtocolMixin, FerrowsProtocol):
         self._limits = _limits(
             config.REQUEST_MAX_TARGET_SIZE, config.REQUEST_MAX_HEADER_SIZE, config.REQUEST_MAX_HEADERS
         )
-        self._phase = Phase.IDLE
+        self._phase = _IDLE
         self._head_reader: HeadReader | None = None
         self._body_reader: BodyReader | None = None
         self._head: Head | None = None
@@ -155,14 +168,14 @@ class HttpProtocol(HttpProtocolMixin, FerrowsProtocol):
         if self._more is not None:
             self._wake_reader()
         phase = self._phase
-        if phase is Phase.HANDLER:
+        if phase is _HANDLER:
             self._ahead = [*self._ahead, *_pieces(data)]
             self._pause_reading()
-        elif phase is Phase.UPGRADED:
+        elif phase is _UPGRADED:
             super().data_received(data)
-        elif phase is not Phase.CLOSING:
+        elif phase is not _CLOSING:
             self._read(data)
-            if self._phase is Phase.HANDLER:
+            if self._phase is _HANDLER:
                 # A name of its own would be formatted for each, and kept.
                 task = self.loop.create_task(self.connection_task(), name="ferrows connection")
                 # An eager task may be over already, and has then taken itself away.
@@ -176,7 +189,7 @@ class HttpProtocol(HttpProtocolMixin, FerrowsProtocol):
         while it writes and is not contradicted by a reset, for longer.
         """
         self._wake_reader()
-        if self._phase is not Phase.HANDLER or self.conn_info is None or self.conn_info.ssl:
+        if self._phase is not _HANDLER or self.conn_info is None or self.conn_info.ssl:
             return None
         self._half_closed = True
         self._watch_half_closed()
@@ -200,7 +213,7 @@ class HttpProtocol(HttpProtocolMixin, FerrowsProtocol):
     def resume_writing(self) -> None:
         """Let the handler go on, for as long as it likes now that its response has begun."""
         super().resume_writing()
-        if self._phase is Phase.HANDLER:
+        if self._phase is _HANDLER:
             self._clear_deadline()
 
     # ----------------------------------------------------------------------------------------------------------------
@@ -226,8 +239,8 @@ class HttpProtocol(HttpProtocolMixin, FerrowsProtocol):
             self._since = self.loop.time()
         found = self._head_reader.receive_data(data)
         if found is None:
-            if self._phase is Phase.IDLE:
-                self._phase = Phase.HEAD
+            if self._phase is _IDLE:
+                self._phase = _HEAD
                 # The first head has until the deadline of the connection: silence before it gains nothing.
                 if self._written:
                     self._set_deadline(self.app.config.REQUEST_HEAD_TIMEOUT)
@@ -237,8 +250,12 @@ class HttpProtocol(HttpProtocolMixin, FerrowsProtocol):
         if not head.has_body:
             self._begin_request(b"", rest)
             return b""
+        return self._begin_body(head, rest)
+
+    def _begin_body(self, head: Head, rest: bytes) -> bytes:
+        """Prepare to read the body of a request whose head is whole; return what of ``rest`` is to be read now."""
         self._body_reader = BodyReader(head, self.app.config.REQUEST_MAX_SIZE, self._limits)
-        self._phase = Phase.BODY
+        self._phase = _BODY
         self._set_deadline(self.app.config.REQUEST_TIMEOUT)
         # RFC 9110 §10.1.1: not needed once some of the body is here.
         if head.expect_continue and not rest:
@@ -252,7 +269,7 @@ class HttpProtocol(HttpProtocolMixin, FerrowsProtocol):
         request.body = body
         if rest:
             self._ahead = [*_pieces(rest), *self._ahead]
-        self._phase = Phase.HANDLER
+        self._phase = _HANDLER
         self._set_deadline(self.app.config.RESPONSE_TIMEOUT)
 
     def _reject(self, error: HTTPException) -> None:
@@ -268,7 +285,7 @@ class HttpProtocol(HttpProtocolMixin, FerrowsProtocol):
     async def connection_task(self) -> None:
         """Answer the request that is whole, and those that have arrived behind it."""
         try:
-            while self._phase is Phase.HANDLER:
+            while self._phase is _HANDLER:
                 # What a websocket's handler waits in is kept shallow: each coroutine costs a connection 250 bytes.
                 request = self.request
                 assert request is not None
@@ -280,9 +297,9 @@ class HttpProtocol(HttpProtocolMixin, FerrowsProtocol):
                         await self._finish(request, response)
                 except BaseException as error:
                     self._handle_failure(request, error)
-                if self._phase is Phase.HANDLER:
+                if self._phase is _HANDLER:
                     self._next_request()
-                if self._phase is Phase.HANDLER:
+                if self._phase is _HANDLER:
                     # Others have their turn: a chunk may hold thousands of small requests.
                     await asyncio.sleep(0)
         except (SystemExit, KeyboardInterrupt) as error:
@@ -375,14 +392,14 @@ class HttpProtocol(HttpProtocolMixin, FerrowsProtocol):
         if not self.keep_alive:
             self._end(linger=client_stays or bool(self._ahead) or self._reading_paused)
             return
-        self._phase = Phase.IDLE
+        self._phase = _IDLE
         self._set_deadline(self.app.config.KEEP_ALIVE_TIMEOUT)
-        while self._ahead and self._phase is not Phase.HANDLER and self._phase is not Phase.CLOSING:
+        while self._ahead and self._phase is not _HANDLER and self._phase is not _CLOSING:
             first, *self._ahead = self._ahead
             self._read(first)
         if not self._ahead:
             self._resume_reading()
-        if self._half_closed and self._phase is not Phase.HANDLER:
+        if self._half_closed and self._phase is not _HANDLER:
             self._end(linger=False)
 
     def _answer_error(self, error: HTTPException) -> None:
@@ -393,7 +410,7 @@ class HttpProtocol(HttpProtocolMixin, FerrowsProtocol):
             else:
                 # The status that nginx logs for a client that left.
                 self._log_access(499, 0)
-            self._phase = Phase.CLOSING
+            self._phase = _CLOSING
         elif self._writer is not None and self._writer.started:
             self._log_access(self._writer.response.status, self._writer.bytes_sent, aborted=True)
             self._give_up()
@@ -427,7 +444,7 @@ class HttpProtocol(HttpProtocolMixin, FerrowsProtocol):
         """
         if self.admission is not None:
             self.admission.answered(self)
-        self._phase = Phase.UPGRADED
+        self._phase = _UPGRADED
         self.upgraded = True
         self._stop_timers()
         ahead, self._ahead = self._ahead, ()
@@ -436,28 +453,47 @@ class HttpProtocol(HttpProtocolMixin, FerrowsProtocol):
         self._resume_reading()
         return b"".join(ahead)
 
+    def take_over(
+        self, request: Request, protocol_factory: Callable[[], asyncio.BaseProtocol], *, replay: bool = False
+    ) -> asyncio.BaseProtocol:
+        """Hand the connection to a foreign protocol; see :meth:`Request.upgrade`."""
+        return take_over(self, request, protocol_factory, replay=replay)
+
     def close(self, timeout: float | None = None) -> None:
         """Close once everything is written."""
         if not self.upgraded:
             self._stop_timers()
-            self._phase = Phase.CLOSING
+            self._phase = _CLOSING
         super().close(timeout)
 
     def close_if_idle(self) -> bool:
         """Close the connection unless a request is being received or answered; tell whether it was closed."""
-        if self._phase is not Phase.IDLE:
+        if self._phase is not _IDLE:
             return False
         self.close()
         return True
 
     def shutdown(self, code: int = 1001) -> None:
-        """Begin an orderly end: now where no request is under way, else with the response to it."""
-        if not self.close_if_idle():
+        """Begin an orderly end: now where no request is under way, else with the response to it.
+
+        A client that has only just connected has a moment for its request: it could not know.
+        """
+        if self._is_new() or not self.close_if_idle():
             self.keep_alive = False
+
+    def _is_new(self) -> bool:
+        """Whether the connection has brought nothing yet, and is younger than ``NEW_GRACE``; then it has that long."""
+        if self._phase is not _IDLE or self._written:
+            return False
+        age = self.loop.time() - (self._deadline - self.app.config.REQUEST_HEAD_TIMEOUT)
+        if age >= NEW_GRACE:
+            return False
+        self._set_deadline(NEW_GRACE - age)
+        return True
 
     def _give_up(self) -> None:
         """End without an orderly last word, so that a response that was begun does not look whole."""
-        self._phase = Phase.CLOSING
+        self._phase = _CLOSING
         self._stop_timers()
         self.abort()
 
@@ -468,9 +504,9 @@ class HttpProtocol(HttpProtocolMixin, FerrowsProtocol):
         where that may be, only our direction is closed, and what the client still sends is dropped for a while.
         """
         transport = self.transport
-        if transport is None or self.lost or self._phase is Phase.CLOSING:
+        if transport is None or self.lost or self._phase is _CLOSING:
             return
-        self._phase = Phase.CLOSING
+        self._phase = _CLOSING
         self._ahead = ()
         self._waiting_before = transport.get_write_buffer_size()
         if linger and not self._half_closed and not transport.is_closing() and transport.can_write_eof():
@@ -505,15 +541,15 @@ class HttpProtocol(HttpProtocolMixin, FerrowsProtocol):
         """End the phase if its time is over."""
         if not self._is_overdue():
             return
-        if self._phase is Phase.IDLE:
+        if self._phase is _IDLE:
             self._end(linger=False)
-        elif self._phase is Phase.HEAD:
+        elif self._phase is _HEAD:
             self._reject(RequestTimeout("the head took too long"))
-        elif self._phase is Phase.BODY:
+        elif self._phase is _BODY:
             self._reject(RequestTimeout("the body took too long"))
-        elif self._phase is Phase.HANDLER:
+        elif self._phase is _HANDLER:
             self._check_handler()
-        elif self._phase is Phase.CLOSING:
+        elif self._phase is _CLOSING:
             self._check_closing()
 
     def _is_overdue(self) -> bool:
@@ -548,7 +584,7 @@ class HttpProtocol(HttpProtocolMixin, FerrowsProtocol):
 
     def _check_half_closed(self) -> None:
         self._half_closed_timer = None
-        if self._phase is Phase.HANDLER and not self.lost:
+        if self._phase is _HANDLER and not self.lost:
             if self._written > self._written_before:
                 self._watch_half_closed()
             else:
@@ -590,10 +626,17 @@ class HttpProtocol(HttpProtocolMixin, FerrowsProtocol):
             return
         head = self._head
         line = self._broken_line if head is None else f"{head.method} {_escaped(head.target)} HTTP/{head.version}"
-        peer = self.conn_info.client_ip if self.conn_info is not None else ""
         duration = self.loop.time() - self._since
         end = ", aborted" if aborted else ""
-        access_logger.info('%s "%s" %d %d %.4f s%s', peer or "-", line, status, size, duration, end)
+        access_logger.info('%s "%s" %d %d %.4f s%s', self._client() or "-", line, status, size, duration, end)
+
+    def _client(self) -> str:
+        """The client's address for the log: `Request.remote_addr`, but a request that is refused has no `Request`."""
+        peer = "" if self.conn_info is None else self.conn_info.client_ip
+        config = self.app.config
+        if self._head is None or not config.FORWARDED_ALLOW_IPS:
+            return peer
+        return forwarded(config, peer, self._head.getall).get("for") or peer
 
 
 # The same for every connection of an app, so they share it.
@@ -641,7 +684,7 @@ class ConnectionProtocol:
 class Http3Protocol(HttpProtocolMixin, ConnectionProtocol):
     """HTTP/3, which needs QUIC."""
 
-    def __init__(self, *args: Any, app: Any = None, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, app: Any, **kwargs: Any) -> None:
         """Raise ServerError: the dependency is missing."""
         raise ServerError("HTTP/3 needs the package aioquic, and ferrows does not speak it yet")
 

@@ -10,9 +10,10 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
 from ...config import WebsocketSettings
+from ...engines.websocket import open_engine
 from ...exceptions import BadRequest
-from ...handshake import accept
-from ...websocket import Websocket
+from ...handshake import Handshake, accept
+from ...websocket import Websocket, WebsocketMethods
 from ..keepalive import Keepalive
 from .http_protocol import HttpProtocol
 
@@ -68,7 +69,7 @@ class WebSocketProtocol(HttpProtocol):
         super().__init__(*args, **kwargs)
         if self.state is None:
             self.state = {}
-        self.websocket: Websocket | None = None
+        self.websocket: WebsocketMethods | None = None
         self._settings = _settings(
             websocket_timeout, websocket_max_size, websocket_ping_interval, websocket_ping_timeout
         )
@@ -79,7 +80,9 @@ class WebSocketProtocol(HttpProtocol):
         # Frames that came with the opening handshake; None once the transport feeds the codec.
         self._early: bytes | None = b""
 
-    async def websocket_handshake(self, request: Request, subprotocols: Sequence[str] | None = None) -> Websocket:
+    async def websocket_handshake(
+        self, request: Request, subprotocols: Sequence[str] | None = None
+    ) -> WebsocketMethods:
         """Answer the opening handshake (RFC 6455 §4.2.2) and hand the connection over to the codec.
 
         Returns an object with the methods of :class:`ferrows.Websocket`; a subclass may return another
@@ -87,11 +90,25 @@ class WebSocketProtocol(HttpProtocol):
         accepted.
         """
         settings: WebsocketSettings = getattr(request.route, "websocket_settings", None) or self._settings
-        handshake = accept(request, subprotocols, settings)
+        make: Callable[..., WebsocketMethods] = Websocket
+        if settings.engine is None:
+            handshake = accept(request, subprotocols, settings)
+        else:
+            make, handshake = open_engine(request, subprotocols, settings)
+        return self._open_websocket(make, request, handshake, settings)
+
+    def _open_websocket(
+        self,
+        make: Callable[..., WebsocketMethods],
+        request: Request,
+        handshake: Handshake,
+        settings: WebsocketSettings,
+    ) -> WebsocketMethods:
+        """Send the 101 and let the transport feed what is made."""
         transport = self.transport
         if transport is None or self.lost:
             raise BadRequest("the client left before its handshake was answered")
-        ws = Websocket(
+        ws = make(
             self.loop,
             transport,
             max_size=settings.max_size,
@@ -231,13 +248,13 @@ class WebSocketProtocol(HttpProtocol):
         """Return the request itself: the handshake reads it as it is. Kept for code written for Sanic."""
         return request
 
-    def _log_end(self, ws: Websocket) -> None:
+    def _log_end(self, ws: WebsocketMethods) -> None:
         request = self._websocket_request
         if request is None or not self.app.config.ACCESS_LOG or not access_logger.isEnabledFor(logging.INFO):
             return
         access_logger.info(
             "%s WebSocket %s closed %d by %s%s after %.3f s, in %d messages %d bytes, out %d messages %d bytes",
-            request.ip,
+            request.remote_addr,
             request.path,
             ws.close_code or 1006,
             ws.closed_by,

@@ -1,15 +1,16 @@
 //! The receiving half of a stream: bytes into its queue, messages and fragments out of it.
 
-use super::turns::TURN_MESSAGES;
+use super::turns::{SENDS_A_TURN, TURN_MESSAGES};
 use super::{MessageStream, Turn};
 use crate::convert;
 use crate::inbox::{Inbox, Item, split};
+use crate::panics::point;
 use crate::receive::Mode;
 use ferrows_core::{Connection, Kind};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 /// What [`MessageStream::take`] found.
 pub enum Taken {
@@ -47,8 +48,10 @@ impl MessageStream {
                 this.stalled = false;
                 this.prepare_fragments(slf.py())?;
             }
+            point("take");
             let item = this.pop(slf.py(), mode)?;
             this.turn_left = this.turn_left.saturating_sub(u16::from(item.is_some()));
+            this.sends_left = SENDS_A_TURN;
             let turn_due = item.is_some() && this.turn == Turn::Idle && !this.queue.is_empty();
             if turn_due {
                 this.turn = Turn::Deferred;
@@ -69,13 +72,13 @@ impl MessageStream {
         }
     }
 
-    /// Run `work` on the core with an inbox; a panic comes back as its message.
+    /// Run `work` on the core with an inbox. What it parsed is in the queue also if it panics.
     pub(super) fn parse(
         &mut self,
         py: Python<'_>,
         pongs: &mut Vec<Vec<u8>>,
         work: impl FnOnce(&mut Connection, &mut Inbox<'_, '_>),
-    ) -> Result<(), String> {
+    ) {
         let Self {
             core, queue, messages_received, bytes_received, max_queue, max_queued_bytes, stalled, dropping, ..
         } = self;
@@ -93,47 +96,47 @@ impl MessageStream {
             pongs,
             limits,
         };
-        let worked = catch_unwind(AssertUnwindSafe(|| work(core, &mut inbox)));
+        let worked = catch_unwind(AssertUnwindSafe(|| {
+            work(core, &mut inbox);
+            point("parse");
+        }));
         queue.give_back();
-        worked.map_err(|panic| {
-            let text = panic.downcast_ref::<&str>().map(ToString::to_string);
-            text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "unknown panic".to_owned())
-        })
+        if let Err(panic) = worked {
+            resume_unwind(panic);
+        }
     }
 
     /// Parse what arrived as long as there is room for what it becomes, and keep the rest for later.
-    pub(super) fn receive(&mut self, py: Python<'_>, pongs: &mut Vec<Vec<u8>>, data: &[u8]) -> Result<(), String> {
+    pub(super) fn receive(&mut self, py: Python<'_>, pongs: &mut Vec<Vec<u8>>, data: &[u8]) {
         if let Some(held) = &mut self.held {
             held.octets.extend_from_slice(data);
-            return Ok(());
+            return;
         }
-        let parsed = self.parse_while_room(py, pongs, data)?;
+        let parsed = self.parse_while_room(py, pongs, data);
         if parsed < data.len() {
             self.held = Some(Box::new(Held { octets: data[parsed..].to_vec(), start: 0 }));
         }
-        Ok(())
     }
 
     /// Go on with what was kept.
-    pub(super) fn receive_held(&mut self, py: Python<'_>, pongs: &mut Vec<Vec<u8>>) -> Result<(), String> {
-        let Some(mut held) = self.held.take() else { return Ok(()) };
-        held.start += self.parse_while_room(py, pongs, &held.octets[held.start..])?;
+    pub(super) fn receive_held(&mut self, py: Python<'_>, pongs: &mut Vec<Vec<u8>>) {
+        let Some(mut held) = self.held.take() else { return };
+        held.start += self.parse_while_room(py, pongs, &held.octets[held.start..]);
         if held.start < held.octets.len() {
             self.held = Some(held);
         }
-        Ok(())
     }
 
     /// Parse in pieces until the queue is full; return how many octets were parsed.
-    fn parse_while_room(&mut self, py: Python<'_>, pongs: &mut Vec<Vec<u8>>, data: &[u8]) -> Result<usize, String> {
+    fn parse_while_room(&mut self, py: Python<'_>, pongs: &mut Vec<Vec<u8>>, data: &[u8]) -> usize {
         let piece = if self.core.has_deflate() { DEFLATE_PIECE } else { PIECE };
         let mut parsed = 0;
         while parsed < data.len() && !self.is_full(parsed >= PIECE) {
             let end = data.len().min(parsed + piece);
-            self.parse(py, pongs, |core, inbox| core.receive_data(&data[parsed..end], inbox))?;
+            self.parse(py, pongs, |core, inbox| core.receive_data(&data[parsed..end], inbox));
             parsed = end;
         }
-        Ok(parsed)
+        parsed
     }
 
     /// Whether reading has to pause because of the size of what waits, or because of its number if that counts.
@@ -144,12 +147,8 @@ impl MessageStream {
             && self.core.close_sent().is_none()
     }
 
-    /// Do what parsing asked for: close after a panic, resolve pings, wake the handler.
-    pub(super) fn react(slf: &Bound<'_, Self>, parsed: Result<(), String>, pongs: Vec<Vec<u8>>) -> PyResult<()> {
-        if let Err(panic) = parsed {
-            slf.borrow_mut().core.fail(1011, "internal error");
-            slf.call_method1(intern!(slf.py(), "_panicked"), (panic,))?;
-        }
+    /// Do what parsing asked for: resolve pings, wake the handler.
+    pub(super) fn react(slf: &Bound<'_, Self>, pongs: Vec<Vec<u8>>) -> PyResult<()> {
         for payload in pongs {
             slf.call_method1(intern!(slf.py(), "_pong_received"), (PyBytes::new(slf.py(), &payload),))?;
         }
@@ -162,7 +161,7 @@ impl MessageStream {
             None if !self.fragments_asked => {
                 self.fragments_asked = true;
                 // Pongs do not arise here: nothing is parsed.
-                let _ = self.parse(py, &mut Vec::new(), |core, inbox| core.begin_streaming(inbox));
+                self.parse(py, &mut Vec::new(), |core, inbox| core.begin_streaming(inbox));
             }
             Some(Item::Message { ends, .. }) if !ends.is_empty() => {
                 if let Some(Item::Message { data, ends, .. }) = self.queue.pop_front() {

@@ -2,6 +2,8 @@
 
 use super::turns::{CORK_LIMIT, SENDS_A_TURN};
 use super::{MessageStream, Turn};
+use crate::broadcast::Broadcast;
+use crate::panics::point;
 use crate::receive::Sent;
 use crate::{convert, payload};
 use ferrows_core::{Error, Kind};
@@ -11,9 +13,25 @@ use pyo3::types::{PyBytes, PyString};
 
 /// What a plain `send` was given.
 #[derive(Clone, Copy)]
-enum Payload<'a> {
+pub enum Payload<'a> {
     Text(&'a str),
     Binary(&'a [u8]),
+}
+
+impl<'a> Payload<'a> {
+    pub fn kind(self) -> Kind {
+        match self {
+            Self::Text(_) => Kind::Text,
+            Self::Binary(_) => Kind::Binary,
+        }
+    }
+
+    pub fn bytes(self) -> &'a [u8] {
+        match self {
+            Self::Text(text) => text.as_bytes(),
+            Self::Binary(bytes) => bytes,
+        }
+    }
 }
 
 impl MessageStream {
@@ -26,10 +44,11 @@ impl MessageStream {
         }
         let due = {
             let mut this = slf.borrow_mut();
-            if !this.send_now(payload) {
+            point("send_now");
+            if !this.send_now(payload, None) {
                 return Ok(None);
             }
-            (this.turn == Turn::Idle && !this.batched) || this.core.pending_output() > CORK_LIMIT
+            (this.turn == Turn::Idle && !this.batched) || this.pending_output(slf.py()) > CORK_LIMIT
         };
         if due {
             Self::leave_or_wait(slf)?;
@@ -53,10 +72,7 @@ impl MessageStream {
     /// `send` of a large payload, with nothing in the way: what waits, its header and the payload leave at once, in one
     /// call, so that nothing can come between them. Tells whether it was sent.
     fn send_uncopied(slf: &Bound<'_, Self>, data: &Bound<'_, PyAny>, payload: Payload<'_>) -> PyResult<bool> {
-        let (kind, payload) = match payload {
-            Payload::Text(text) => (Kind::Text, text.as_bytes()),
-            Payload::Binary(bytes) => (Kind::Binary, bytes),
-        };
+        let (kind, payload) = (payload.kind(), payload.bytes());
         if payload.len() < payload::UNCOPIED {
             return Ok(false);
         }
@@ -65,6 +81,9 @@ impl MessageStream {
             return Ok(false);
         };
         let gathered = if payload::gathers(&transport)? { Some(payload::buffer(data)?) } else { None };
+        if slf.borrow().shared.is_some() {
+            Self::flush(slf, true)?;
+        }
         let output = {
             let this = &mut *slf.borrow_mut();
             if this.write_paused || this.send_queued || !this.core.send_header(kind, payload.len()) {
@@ -84,17 +103,82 @@ impl MessageStream {
         Ok(true)
     }
 
+    /// Send a whole message that goes to others as well. Tells whether it was sent: it was not where `send` would raise
+    /// or wait. It leaves as what `send` sends does; what is raised is the transport's.
+    pub fn send_broadcast<'py>(slf: &Bound<'py, Self>, broadcast: &mut Broadcast<'_, 'py>) -> PyResult<bool> {
+        let encoding = {
+            let this = slf.borrow();
+            if !this.takes_message() {
+                return Ok(false);
+            }
+            this.core.encoding(broadcast.payload.bytes().len(), broadcast.compress)
+        };
+        if let Some(encoding) = encoding {
+            let frame = broadcast.frame(slf.py(), encoding);
+            // A large frame is not copied behind what waits: that leaves first, and the transport may pause at it.
+            if frame.as_bytes().len() >= payload::UNCOPIED && slf.borrow().pending_output(slf.py()) != 0 {
+                Self::flush(slf, true)?;
+                if !slf.borrow().takes_message() {
+                    return Ok(false);
+                }
+            }
+            let this = &mut *slf.borrow_mut();
+            if this.pending_output(slf.py()) == 0 {
+                this.shared = Some(frame.clone().unbind());
+            } else {
+                this.core.send_encoded(frame.as_bytes());
+            }
+            this.count_sent(broadcast.payload.bytes().len(), true);
+        } else if !slf.borrow_mut().send_now(broadcast.payload, broadcast.compress) {
+            return Ok(false);
+        }
+        Self::leave_or_wait(slf)?;
+        Ok(true)
+    }
+
+    /// Whether `send` would send a whole message at once.
+    fn takes_message(&self) -> bool {
+        !self.write_paused && !self.send_queued && self.transport.is_some() && self.core.takes_message()
+    }
+
+    /// Bytes waiting to be written, without a pending Close.
+    pub(super) fn pending_output(&self, py: Python<'_>) -> usize {
+        self.shared.as_ref().map_or(0, |frame| frame.as_bytes(py).len()) + self.core.pending_output()
+    }
+
+    /// Take all that is to be written: mostly one piece, but what is large is not copied in front of the rest.
+    pub(super) fn take_output<'py>(
+        &mut self,
+        py: Python<'py>,
+    ) -> PyResult<(Bound<'py, PyBytes>, Option<Bound<'py, PyBytes>>)> {
+        let Some(shared) = self.shared.take().map(|frame| frame.into_bound(py)) else {
+            let output = PyBytes::new(py, self.core.output());
+            self.core.clear_output();
+            return Ok((output, None));
+        };
+        if self.core.pending_output() == 0 {
+            return Ok((shared, None));
+        }
+        let pieces = if shared.as_bytes().len() < payload::UNCOPIED {
+            payload::joined(py, shared.as_bytes(), self.core.output()).map(|output| (output, None))
+        } else {
+            Ok((shared, Some(PyBytes::new(py, self.core.output()))))
+        };
+        self.core.clear_output();
+        pieces
+    }
+
     /// The fast path of `send`, with nothing in the way. Tells whether it was sent.
-    fn send_now(&mut self, payload: Payload<'_>) -> bool {
+    fn send_now(&mut self, payload: Payload<'_>, compress: Option<bool>) -> bool {
         if self.write_paused || self.send_queued || self.transport.is_none() {
             return false;
         }
-        let (sent, size) = match payload {
-            Payload::Text(text) => (self.core.send_text(text, true, None), text.len()),
-            Payload::Binary(bytes) => (self.core.send_binary(bytes, true, None), bytes.len()),
+        let sent = match payload {
+            Payload::Text(text) => self.core.send_text(text, true, compress),
+            Payload::Binary(bytes) => self.core.send_binary(bytes, true, compress),
         };
         if sent.is_ok() {
-            self.count_sent(size, true);
+            self.count_sent(payload.bytes().len(), true);
         }
         sent.is_ok()
     }

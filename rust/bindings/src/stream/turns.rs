@@ -2,29 +2,41 @@
 
 use super::{MessageStream, Turn};
 use crate::batch::Batch;
+use crate::direct::{self, Socket};
+use crate::panics::point;
 use crate::receive::{Receive, Woken};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
 
 /// Messages that one connection may work off before other connections get their turn.
 pub(super) const TURN_MESSAGES: u16 = 256;
 
-/// Messages that a handler may send in a row before a send suspends for one turn of the loop.
+/// Messages that a handler may send in a row, receiving none, before a send suspends for one turn of the loop.
 ///
 /// A transport that has lost its peer takes whatever is written and never says stop before the loop turns. So a handler
 /// that does nothing but send must let it turn now and then, or nobody else would ever run again.
-pub(super) const SENDS_A_TURN: u16 = 256;
+pub(super) const SENDS_A_TURN: u16 = 512;
 
 /// Corked output beyond this many bytes leaves at once, so that the transport's limits are felt.
 pub(super) const CORK_LIMIT: usize = 64 * 1024;
+
+/// A turn that is running. Where it panics, it is over: else no other would ever run.
+struct Running<'a, 'py>(&'a Bound<'py, MessageStream>);
+
+impl Drop for Running<'_, '_> {
+    fn drop(&mut self) {
+        if let Ok(mut stream) = self.0.try_borrow_mut() {
+            stream.turn = Turn::Idle;
+        }
+    }
+}
 
 impl MessageStream {
     /// Outside a turn, what was written leaves now; inside, at the turn's end or when it grows large.
     pub(super) fn leave_or_wait(slf: &Bound<'_, Self>) -> PyResult<()> {
         let (waits, pending) = {
             let this = slf.borrow();
-            (this.turn != Turn::Idle || this.batched, this.core.pending_output())
+            (this.turn != Turn::Idle || this.batched, this.pending_output(slf.py()))
         };
         if !waits {
             if !Batch::add(slf) {
@@ -35,19 +47,25 @@ impl MessageStream {
         if pending > CORK_LIMIT { Self::flush(slf, true) } else { Ok(()) }
     }
 
-    /// The batch ends that this stream is in.
-    pub fn leave_batch(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let idle = {
+    /// The batch ends that this stream is in; a stream of the loop in `direct` writes to its socket itself.
+    pub fn leave_batch(slf: &Bound<'_, Self>, direct: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+        let (idle, direct) = {
             let mut this = slf.borrow_mut();
             this.batched = false;
             this.sends_left = SENDS_A_TURN;
-            this.turn == Turn::Idle
+            (this.turn == Turn::Idle, direct.is_some_and(|direct| this.event_loop.is(direct)))
         };
-        if idle { Self::settle(slf) } else { Self::flush(slf, true) }
+        // The turn belongs to another connection, which has nothing to do with a panic of this one.
+        Self::contained(slf, "leave_batch", || {
+            if direct {
+                Self::flush_directly(slf)?;
+            }
+            if idle { Self::settle(slf) } else { Self::flush(slf, true) }
+        })
     }
 
     /// Wake the waiting task in place as long as there is something for it, then let all that was written leave.
-    pub(super) fn run_turn(slf: &Bound<'_, Self>) -> PyResult<()> {
+    pub fn run_turn(slf: &Bound<'_, Self>) -> PyResult<()> {
         {
             let mut this = slf.borrow_mut();
             if this.turn == Turn::Running {
@@ -59,8 +77,11 @@ impl MessageStream {
             this.sends_left = SENDS_A_TURN;
         }
         let batch = Batch::open(slf.py());
+        let running = Running(slf);
         let woken = Self::wake_while_due(slf);
         let scheduled = matches!(woken, Ok(Woken::Later));
+        // From here on no turn is running.
+        std::mem::forget(running);
         let more = {
             let mut this = slf.borrow_mut();
             // A task that wakes in the next turn of the loop has its say before a Close that is pending.
@@ -80,6 +101,7 @@ impl MessageStream {
 
     fn wake_while_due(slf: &Bound<'_, Self>) -> PyResult<Woken> {
         let py = slf.py();
+        point("run_turn");
         loop {
             let (waiter, event_loop) = {
                 let this = slf.borrow();
@@ -129,22 +151,54 @@ impl MessageStream {
         Ok(())
     }
 
-    fn flush(slf: &Bound<'_, Self>, before_close: bool) -> PyResult<()> {
+    pub(super) fn flush(slf: &Bound<'_, Self>, before_close: bool) -> PyResult<()> {
         let py = slf.py();
-        let (transport, output) = {
+        let (transport, output, rest) = {
             let this = &mut *slf.borrow_mut();
-            if this.core.pending_output() == 0 && (before_close || !this.core.has_pending_close()) {
+            point("flush");
+            if this.pending_output(py) == 0 && (before_close || !this.core.has_pending_close()) {
                 return Ok(());
             }
             if !before_close {
                 this.core.flush_close();
             }
-            let output = PyBytes::new(py, this.core.output());
-            this.core.clear_output();
+            let (output, rest) = this.take_output(py)?;
             let Some(transport) = &this.transport else { return Ok(()) };
-            (transport.bind(py).clone(), output)
+            (transport.bind(py).clone(), output, rest)
         };
         transport.call_method1(intern!(py, "write"), (output,))?;
+        if let Some(rest) = rest {
+            transport.call_method1(intern!(py, "write"), (rest,))?;
+        }
+        Ok(())
+    }
+
+    /// Let what was sent leave as far as the socket takes it, if nothing waits in the transport; a pending Close stays.
+    fn flush_directly(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let (transport, mut socket) = {
+            let this = slf.borrow();
+            let Some(transport) = &this.transport else { return Ok(()) };
+            (transport.bind(py).clone(), this.socket)
+        };
+        if let Socket::Unknown = socket {
+            socket = Socket::of(&transport);
+            slf.borrow_mut().socket = socket;
+        }
+        let Socket::Descriptor(descriptor) = socket else { return Ok(()) };
+        let (output, rest) = {
+            let this = &mut *slf.borrow_mut();
+            if this.transport.is_none() || this.write_paused || this.pending_output(py) == 0 {
+                return Ok(());
+            }
+            this.take_output(py)?
+        };
+        if let Some(left) = direct::write(descriptor, &transport, output)? {
+            transport.call_method1(intern!(py, "write"), (left,))?;
+        }
+        if let Some(rest) = rest {
+            transport.call_method1(intern!(py, "write"), (rest,))?;
+        }
         Ok(())
     }
 

@@ -1,0 +1,193 @@
+"""HTTP: one request of an application, from the scope to the end of its response."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from .._codec import Head
+from ..log import error_logger
+from ..server.body import BodyReader
+from .response import COMPLETE, WAITING, WRITING, Responder
+from .scope import Event, http_scope
+from .websocket import ClientDisconnected, repeats_disconnect
+
+if TYPE_CHECKING:
+    from .protocol import ASGIProtocol
+
+__all__ = ["HTTPExchange"]
+
+
+class HTTPExchange(Responder):
+    """A request and its response. The body is read as the application asks for it.
+
+    The task that runs it is not cancelled when the client leaves: the application receives ``http.disconnect``, and its
+    next ``send`` raises :exc:`ClientDisconnected`. It may go on after its response is complete, while the connection
+    has its next request answered.
+    """
+
+    __slots__ = ("_body", "_continue", "_head_read", "_received", "_waiters", "disconnected", "task")
+
+    def __init__(self, protocol: ASGIProtocol, head: Head, body: BodyReader | None) -> None:
+        super().__init__(protocol, head.method, head.version)
+        self._head_read: Head | None = head
+        self._body = body
+        # Whether the application has received the end of the body.
+        self._received = False
+        # Whether the client waits for us to want its body (RFC 9110 §10.1.1).
+        self._continue = head.expect_continue and body is not None
+        self._waiters: list[asyncio.Future[None]] | None = None
+        self.disconnected = False
+        self.task: asyncio.Task[None] | None = None
+
+    async def run(self) -> None:
+        """Run the application and end what it leaves open."""
+        protocol = self.protocol
+        host = protocol.app
+        head, self._head_read = self._head_read, None
+        assert head is not None
+        scope = http_scope(head, protocol.address(head), host.root_path, host.state)
+        del head
+        try:
+            await host.application(scope, self.receive, self.send)
+            if self.progress != COMPLETE and not self.disconnected:
+                what = "starting" if self.progress == WAITING else "completing"
+                error_logger.error("%s %s: the application returned without %s its response", *_named(scope), what)
+                protocol.break_off(self)
+        except BaseException as error:
+            self._failed(error, scope)
+        finally:
+            # None where an eager task has not waited for anything yet.
+            if self.task is not None:
+                protocol.forget_task(self.task)
+
+    # ---- what the application calls
+
+    async def receive(self) -> Event:
+        """Return the next piece of the body, or ``http.disconnect`` once there is nobody to answer."""
+        while not self.disconnected and self.progress != COMPLETE:
+            body = self._body
+            if body is None:
+                if not self._received:
+                    self._received = True
+                    return {"type": "http.request", "body": b"", "more_body": False}
+            elif body.size or body.complete:
+                if body.complete:
+                    self._body = None
+                    self._received = True
+                piece = body.take()
+                if self._body is not None:
+                    self.protocol.resume_body()
+                return {"type": "http.request", "body": piece, "more_body": self._body is not None}
+            elif self._continue:
+                self._continue = False
+                if self.progress != WRITING:
+                    self.protocol.write_response(b"HTTP/1.1 100 Continue\r\n\r\n")
+            await self._wait()
+        return {"type": "http.disconnect"}
+
+    async def send(self, event: Event) -> None:
+        """Take an event of the response.
+
+        RuntimeError for one out of order and for a body that is not of the declared length; ValueError and TypeError
+        for a head that cannot be sent; ClientDisconnected once the client has left.
+        """
+        kind = event["type"]
+        progress = self.progress
+        if progress == WAITING:
+            if kind != "http.response.start":
+                raise RuntimeError(f"event {kind!r}, permitted now: 'http.response.start'")
+            if self.disconnected:
+                raise ClientDisconnected
+            self.start(event)
+            return
+        if kind != "http.response.body":
+            raise RuntimeError(f"event {kind!r}, permitted now: {_permitted(progress)}")
+        if progress == COMPLETE:
+            raise RuntimeError("event 'http.response.body' after the response is complete")
+        body = event.get("body", b"")
+        if type(body) is not bytes:
+            # A copy of a bytearray, which its owner may change; TypeError for what is no buffer.
+            body = memoryview(body).tobytes()
+        protocol = self.protocol
+        if protocol.write_paused:
+            await protocol.drain()
+        if self.disconnected:
+            raise ClientDisconnected
+        more = bool(event.get("more_body", False))
+        self.write(body, more)
+        if not more:
+            self._wake()
+            protocol.complete(self)
+        elif protocol.write_paused:
+            await protocol.drain()
+
+    # ---- what the protocol calls
+
+    @property
+    def awaits_continue(self) -> bool:
+        """Whether the client still waits for a word on whether to send its body."""
+        return self._continue
+
+    def body_arrived(self) -> None:
+        """Take note that there is more of the body."""
+        self._continue = False
+        self._wake()
+
+    def client_left(self) -> None:
+        """Take note that nobody is there to answer."""
+        self.disconnected = True
+        self._wake()
+
+    def refuse(self) -> bool:
+        """Whether the server's stop can end this at once: a request is let finish."""
+        return False
+
+    # ----
+
+    async def _wait(self) -> None:
+        waiter: asyncio.Future[None] = self.protocol.loop.create_future()
+        if self._waiters is None:
+            self._waiters = []
+        self._waiters.append(waiter)
+        await waiter
+
+    def _wake(self) -> None:
+        if self._waiters is not None:
+            waiters, self._waiters = self._waiters, None
+            for waiter in waiters:
+                if not waiter.done():
+                    waiter.set_result(None)
+
+    def _failed(self, error: BaseException, scope: dict[str, Any]) -> None:
+        """The application raised: say so once in the log, and answer with 500 if nothing is written yet."""
+        if isinstance(error, GeneratorExit):
+            raise error
+        complete = self.progress == COMPLETE
+        if isinstance(error, asyncio.CancelledError):
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                # The server stops, and this took too long.
+                if not complete and not self.disconnected:
+                    protocol = self.protocol
+                    protocol.break_off(self, answer=False)
+                raise error
+        if isinstance(error, SystemExit | KeyboardInterrupt):
+            error_logger.warning("%s %s raised %r", *_named(scope), error)
+            if not complete and not self.disconnected:
+                self.protocol.break_off(self)
+            if not self.protocol.app.stop_for(error):
+                raise error
+            return
+        if not (self.disconnected and repeats_disconnect(error)):
+            error_logger.error("%s %s failed", *_named(scope), exc_info=error)
+        if not complete and not self.disconnected:
+            self.protocol.break_off(self)
+
+
+def _named(scope: dict[str, Any]) -> tuple[str, str]:
+    return scope["method"], scope["path"]
+
+
+def _permitted(progress: int) -> str:
+    return "none" if progress == COMPLETE else "'http.response.body'"
