@@ -150,7 +150,8 @@ def _broadcast(run: Run, scenario: Scenario, peer: str, must: float) -> Outcome:
     """Hold our cheaper way against a peer whose application hands a message over once, to native code, for all."""
     ours = best(run, scenario.name, CPU, BROADCASTING) or OURS
     outcome = _against(run, scenario, peer, must, ours=ours)
-    return replace(outcome, against=f"{outcome.against}, whose publish is native; ours: {ours}")
+    measured = peer if outcome.reached is not None else f"{peer} (not measured)"
+    return replace(outcome, against=f"{measured}, whose publish is native; ours: {ours}")
 
 
 def _against(
