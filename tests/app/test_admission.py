@@ -11,6 +11,7 @@ import pytest
 import trustme
 
 from ferrows import App, HTTPResponse, Request, Websocket, text
+from ferrows.asgi import ASGIHost
 from ferrows.server import AsyncioServer
 from ferrows.server.admission import Admission
 
@@ -152,3 +153,34 @@ def test_limit_of_open_files_is_the_default(monkeypatch: pytest.MonkeyPatch) -> 
         assert Admission(App("default", env_prefix=None).config).most == most
     monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     assert Admission(App("default", env_prefix=None).config).most > 2**40
+
+
+@on_both_loops
+async def test_request_of_an_asgi_application_is_answered_too() -> None:
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"4")]})
+        await send({"type": "http.response.body", "body": b"here"})
+
+    host = ASGIHost(application, lifespan="off", config={"ACCESS_LOG": False, "MAX_HANDSHAKES": 1})
+    async with await host.create_server(port=0) as server:
+        first = await connect(server)
+        assert (await first.ask("/")).status == 200
+        # The first is open still, and has its answer.
+        assert (await asked(server)).status == 200
+        await first.close()
+
+
+@on_both_loops
+async def test_address_that_a_proxy_names_is_the_one_that_counts() -> None:
+    app = make_app(MAX_CONNECTIONS_PER_ADDRESS=1)
+    app.config.PROXY_PROTOCOL = "127.0.0.1"
+    async with await app.create_server(port=0) as server:
+        host, port = server.sockets[0].getsockname()
+        answers = []
+        for address in ("192.0.2.1", "192.0.2.2", "192.0.2.1"):
+            reader, writer = await asyncio.open_connection(host, port)
+            writer.write(f"PROXY TCP4 {address} 192.0.2.9 1000 80\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+            answers.append((await reader.readline(), writer))
+        assert [line.split()[1] for line, _ in answers] == [b"200", b"200", b"503"]
+        for _, writer in answers:
+            writer.close()

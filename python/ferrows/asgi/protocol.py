@@ -275,6 +275,8 @@ class ASGIProtocol(WebSocketProtocol):
             # What `_next_request` comes to where nothing has arrived yet.
             self._head = None
             self._phase = _IDLE
+            if self.admission is not None:
+                self.admission.answered(self)
             self._set_deadline(self.app.keep_alive_timeout)
         else:
             self._next_request()

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 from ..deadlines import Deadlines, deadlines
 from ..log import error_logger
 from ..networks import Networks, parse_networks
-from .protocols.base_protocol import ConnInfo
+from .protocols.base_protocol import ConnInfo, FerrowsProtocol
 
 if TYPE_CHECKING:
     from ..config import Config
@@ -328,11 +328,18 @@ class ProxiedConnection(asyncio.BufferedProtocol):
         """Give the connection to the protocol behind; return what takes what came for it already."""
         protocol = self._make_protocol()
         transport.set_protocol(protocol)
+        header = self._reader.header
+        if header is not None and header.source is not None and isinstance(protocol, FerrowsProtocol):
+            # Before it is asked whether there is room for one more connection of this address.
+            protocol.conn_info = ProxiedConnInfo(transport, protocol._unix, header)
         protocol.connection_made(transport)
-        header, info = self._reader.header, getattr(protocol, "conn_info", None)
-        if header is not None and header.source is not None and isinstance(info, ConnInfo):
-            protocol.conn_info = ProxiedConnInfo(transport, info._unix, header)  # type: ignore[attr-defined]
-        return lambda data: protocol.data_received(data) if data else None
+
+        def receive(data: bytes) -> None:
+            # Where there was no room, it is another's by now.
+            if data:
+                cast(asyncio.Protocol, transport.get_protocol()).data_received(data)
+
+        return receive
 
 
 class _Held(asyncio.Protocol):

@@ -26,7 +26,7 @@ use ferrows_core::{Connection, Role, State};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString};
+use pyo3::types::{PyBytes, PyDict, PyString};
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Turn {

@@ -139,7 +139,8 @@ class FerrowsProtocol(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the transport, unless the server has too many. TCP_NODELAY is set where the loop has not done it."""
         self.transport = cast(asyncio.Transport, transport)
-        self.conn_info = ConnInfo(transport, self._unix)
+        if self.conn_info is None:
+            self.conn_info = ConnInfo(transport, self._unix)
         self.connections.add(self)
         admission = getattr(self.signal, "admission", None)
         if admission is not None and not (
