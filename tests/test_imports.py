@@ -33,7 +33,7 @@ LAYERS = [
     ["routing", "handshake", "websocket", "upgrade", "errorpages", "signals", "static"],
     ["request", "response", "extensions", "_codec", "config", "forwarding"],
     ["_core", "_pycore"],
-    ["exceptions", "cookies", "deadlines", "events", "forms", "headers", "log", "networks"],
+    ["exceptions", "cookies", "deadlines", "events", "forms", "headers", "limits", "log", "networks"],
 ]
 DEPTH = {name: depth for depth, names in enumerate(LAYERS) for name in names}
 

@@ -54,6 +54,10 @@ class _Deflate(Protocol):
     @property
     def threshold(self) -> int: ...
 
+_Rate: TypeAlias = tuple[float, float]
+# Messages, bytes and pings: how many a second, and at once; fragments of a message. ``ferrows.limits.InboundLimits``.
+_Limits: TypeAlias = tuple[_Rate | None, _Rate | None, _Rate | None, int | None]
+
 OPEN: Final[int]
 CLOSING: Final[int]
 CLOSED: Final[int]
@@ -83,15 +87,25 @@ class Connection:
     ``max_size`` is the largest message in bytes, after inflating; None for no limit. ``deflate`` is what the handshake
     agreed on, with the attributes of ``ferrows.extensions.DeflateParameters``.
 
+    What the peer sends beyond ``limits`` fails the connection with 1008.
+
     What the peer does wrong never raises: it is a ``Failure`` event, and a Close with the right code in the output.
     What the caller does wrong is a ValueError, or ``WebsocketClosed`` once a Close is out.
     """
 
     def __new__(
-        cls, *, client: bool = False, max_size: int | None = 1048576, deflate: _Deflate | None = None
+        cls,
+        *,
+        client: bool = False,
+        max_size: int | None = 1048576,
+        deflate: _Deflate | None = None,
+        limits: _Limits | None = None,
     ) -> Self: ...
-    def receive_data(self, data: _Buffer) -> None:
-        """Parse what arrived; bytes after a Close or a failure are ignored."""
+    def receive_data(self, data: _Buffer, now: float = 0.0) -> None:
+        """Parse what arrived; bytes after a Close or a failure are ignored.
+
+        ``now`` is the time in seconds, by any clock that only goes forward, for the limits of rates.
+        """
     def receive_eof(self) -> None:
         """Take note that nothing more will arrive; without a Close the connection ended abnormally (1006)."""
     def events(self) -> list[Event]:
@@ -242,6 +256,7 @@ class MessageStream:
         max_size: int | None = 1048576,
         max_queue: int | None = 32,
         deflate: _Deflate | None = None,
+        limits: _Limits | None = None,
         client: bool = False,
         **_options: object,
     ) -> Self: ...
@@ -304,6 +319,9 @@ class MessageStream:
     def close_received(self) -> tuple[int, str] | None: ...
     @property
     def failure(self) -> tuple[int, str] | None: ...
+    @property
+    def excess(self) -> str | None:
+        """Which of the limits the peer went beyond, if the connection failed for that."""
     @property
     def write_paused(self) -> bool: ...
     @property

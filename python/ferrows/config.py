@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from .extensions import DeflateParameters
+from .limits import InboundLimits, Rate
 from .networks import parse_networks
 
 __all__ = ["Config", "WebsocketSettings", "parse_setting"]
@@ -32,7 +33,8 @@ class WebsocketSettings:
     ``deflate`` is the most that the server agrees to (None: no compression). ``origins`` are the serialised origins
     that may connect (RFC 6454 §6.2), lowercase and without a default port; ``same`` among them is the host that the
     request itself names, ``*`` every origin. None: ``same`` for requests with cookies, every origin for others.
-    ``engine`` is its name or its factory; None is the codec.
+    ``limits`` are of what the client may send, beyond the size of a message. ``engine`` is its name or its factory;
+    None is the codec.
     """
 
     timeout: float = 10
@@ -43,6 +45,7 @@ class WebsocketSettings:
     handler_timeout: float | None = 300
     deflate: DeflateParameters | None = None
     origins: tuple[str, ...] | None = None
+    limits: InboundLimits | None = None
     engine: str | Callable[[WebsocketSettings], Any] | None = None
 
 
@@ -79,13 +82,17 @@ class Config(dict[str, Any]):
     RESPONSE_TIMEOUT: float
     SERVER_NAME: str
     USE_UVLOOP: bool
+    WEBSOCKET_BYTE_RATE: float | tuple[float, float] | None
     WEBSOCKET_COMPRESSION: str | Mapping[str, Any] | None
     WEBSOCKET_ENGINE: str | Callable[[WebsocketSettings], Any]
     WEBSOCKET_HANDLER_TIMEOUT: float | None
+    WEBSOCKET_MAX_FRAGMENTS: int | None
     WEBSOCKET_MAX_QUEUE: int
     WEBSOCKET_MAX_SIZE: int | None
+    WEBSOCKET_MESSAGE_RATE: float | tuple[float, float] | None
     WEBSOCKET_ORIGINS: str | Iterable[str] | None
     WEBSOCKET_PING_INTERVAL: float | None
+    WEBSOCKET_PING_RATE: float | tuple[float, float] | None
     WEBSOCKET_PING_TIMEOUT: float | None
     WEBSOCKET_TIMEOUT: float
 
@@ -156,8 +163,8 @@ class Config(dict[str, Any]):
     def websocket_settings(self, **overrides: Any) -> WebsocketSettings:
         """Check and combine the ``WEBSOCKET_*`` keys with a route's own options; ValueError names the wrong one.
 
-        Options: ``max_size max_queue timeout ping_interval ping_timeout handler_timeout compression origins engine``.
-        One that is given counts also when it is None.
+        Options: ``max_size max_queue max_fragments message_rate byte_rate ping_rate timeout ping_interval ping_timeout
+        handler_timeout compression origins engine``. One that is given counts also when it is None.
         """
         for name in overrides:
             if name not in WEBSOCKET_OPTIONS:
@@ -177,6 +184,12 @@ class Config(dict[str, Any]):
             handler_timeout=values["handler_timeout"],
             deflate=None if values["compression"] is None else DeflateParameters(**values["compression"]),
             origins=values["origins"],
+            limits=InboundLimits(
+                messages=values["message_rate"],
+                bytes=values["byte_rate"],
+                pings=values["ping_rate"],
+                fragments=values["max_fragments"],
+            ),
             engine=None if values["engine"] == NATIVE_ENGINE else values["engine"],
         )
 
@@ -190,6 +203,10 @@ def parse_setting(key: str, text: str) -> Any:
 WEBSOCKET_OPTIONS: Final[Mapping[str, str]] = {
     "max_size": "WEBSOCKET_MAX_SIZE",
     "max_queue": "WEBSOCKET_MAX_QUEUE",
+    "max_fragments": "WEBSOCKET_MAX_FRAGMENTS",
+    "message_rate": "WEBSOCKET_MESSAGE_RATE",
+    "byte_rate": "WEBSOCKET_BYTE_RATE",
+    "ping_rate": "WEBSOCKET_PING_RATE",
     "timeout": "WEBSOCKET_TIMEOUT",
     "ping_interval": "WEBSOCKET_PING_INTERVAL",
     "ping_timeout": "WEBSOCKET_PING_TIMEOUT",
@@ -327,6 +344,32 @@ def _count(*, none: bool = False) -> _Kind:
         return value
 
     return _Kind(check, _or_none(_parse_number) if none else _parse_number)
+
+
+_BURST: Final = 10.0
+"""Seconds' worth of a rate that may come at once where nothing else is said.
+
+Enough for what piles up while a mobile network, or this worker, is held up for a while.
+"""
+
+
+def _rate() -> _Kind:
+    def check(value: Any) -> Rate | None:
+        if value is None:
+            return None
+        pair = tuple(value) if isinstance(value, (tuple, list)) else (value, None)
+        if len(pair) != 2 or not _is_number(pair[0]) or not 0.001 <= pair[0] <= 1e12:
+            raise ValueError("must be a number a second in 0.001..1e12, a pair of it and of how many at once, or None")
+        burst = max(1.0, pair[0] * _BURST) if pair[1] is None else pair[1]
+        if not _is_number(burst) or not 1 <= burst <= 1e15:
+            raise ValueError("must have as its second number, of how many at once, one in 1..1e15")
+        return Rate(float(pair[0]), float(burst))
+
+    def parse(text: str) -> Any:
+        rate, comma, burst = text.partition(",")
+        return (_parse_number(rate.strip()), _parse_number(burst.strip())) if comma else _parse_number(text)
+
+    return _Kind(check, _or_none(parse))
 
 
 def _choice(*permitted: str) -> _Kind:
@@ -504,14 +547,21 @@ _OPTIONS: Final[Mapping[str, _Option]] = {
     # Host, or scheme and host, for `App.url_for(..., _external=True)`.
     "SERVER_NAME": _Option("", _text()),
     "USE_UVLOOP": _Option(True, _flag()),
+    # A second, or a pair: a second and at once. Bytes are those on the wire, or what they inflate to.
+    "WEBSOCKET_BYTE_RATE": _Option(None, _rate()),
     "WEBSOCKET_COMPRESSION": _Option(None, _compression()),
     # How long a handler may go on after the end of its connection.
     "WEBSOCKET_HANDLER_TIMEOUT": _Option(300, _interval()),
     "WEBSOCKET_ENGINE": _Option("ferrows", _engine()),
+    # Frames of one message.
+    "WEBSOCKET_MAX_FRAGMENTS": _Option(2**17, _count(none=True)),
     "WEBSOCKET_MAX_QUEUE": _Option(32, _count()),
     "WEBSOCKET_MAX_SIZE": _Option(2**20, _count(none=True)),
+    "WEBSOCKET_MESSAGE_RATE": _Option(None, _rate()),
     "WEBSOCKET_ORIGINS": _Option(None, _origins()),
     "WEBSOCKET_PING_INTERVAL": _Option(20, _interval()),
+    # What a client cannot reach that means well: to parse a hundred thousand pings takes some 20 ms.
+    "WEBSOCKET_PING_RATE": _Option((1000, 100_000), _rate()),
     "WEBSOCKET_PING_TIMEOUT": _Option(20, _interval()),
     "WEBSOCKET_TIMEOUT": _Option(10, _seconds(zero=True)),
 }

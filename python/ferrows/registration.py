@@ -237,10 +237,11 @@ class Registrar(ABC):
 
         ``subprotocols`` are in the server's order of preference. The decorators in ``apply`` run *before* the upgrade:
         one that raises or returns a response refuses the connection with a real HTTP status. Of the other keywords
-        ``max_size max_queue timeout ping_interval ping_timeout handler_timeout compression origins engine`` go over the
-        app's configuration and the rest to ``route.ctx``, a leading ``ctx_`` left out. ValueError for a handler that
-        takes fewer than two parameters, for a ``name`` (by default the handler's) that another handler has on another
-        path, and for a subprotocol that is no token; TypeError for a keyword that is nearly one of these options.
+        ``max_size max_queue max_fragments message_rate byte_rate ping_rate timeout ping_interval ping_timeout
+        handler_timeout compression origins engine`` go over the app's configuration and the rest to ``route.ctx``, a
+        leading ``ctx_`` left out. ValueError for a handler that takes fewer than two parameters, for a ``name`` (by
+        default the handler's) that another handler has on another path, and for a subprotocol that is no token;
+        TypeError for a keyword that is nearly one of these options.
         """
         _check_uri(uri, "@app.websocket('/path')")
         decorators, register = _decorators(apply)

@@ -18,6 +18,7 @@ from .exceptions import ConnectionClosedError, ConnectionClosedOK, ServerError, 
 
 if TYPE_CHECKING:
     from .extensions import DeflateParameters
+    from .limits import InboundLimits
 
 __all__ = [
     "CLEAN",
@@ -103,6 +104,7 @@ class WebsocketMethods(_Stream):
         max_size: int | None = 2**20,
         max_queue: int | None = 32,
         deflate: DeflateParameters | None = None,
+        limits: InboundLimits | None = None,
         client: bool = False,
         subprotocol: str | None = None,
         close_timeout: float = 10,

@@ -33,7 +33,8 @@ class Difference:
 
     def __str__(self) -> str:
         stream = self.stream
-        lines = [f"Connection(client={stream.client}, max_size={stream.max_size}, deflate={stream.deflate})"]
+        made = f"client={stream.client}, max_size={stream.max_size}, deflate={stream.deflate}, limits={stream.limits}"
+        lines = [f"Connection({made})"]
         lines += [f"  .{name}({', '.join(map(repr, arguments))})" for name, *arguments in stream.steps[: self.step + 1]]
         for name, one, other in zip(Seen._fields, self.first, self.second, strict=True):
             if one != other or repr(one) != repr(other):
@@ -97,7 +98,9 @@ class _Subject:
     """An implementation under comparison."""
 
     def __init__(self, codec: Any, stream: Stream) -> None:
-        self.connection = codec.Connection(client=stream.client, max_size=stream.max_size, deflate=stream.deflate)
+        self.connection = codec.Connection(
+            client=stream.client, max_size=stream.max_size, deflate=stream.deflate, limits=stream.limits
+        )
         self.reader = OutputReader(stream)
 
     def take(self, step: Step) -> Seen:
@@ -149,4 +152,5 @@ def _smaller(steps: list[Step]) -> Any:
         yield steps[:index] + steps[index + 1 :]
     for index in range(len(steps) - 1):
         if steps[index][0] == steps[index + 1][0] == "receive_data":
-            yield [*steps[:index], ("receive_data", steps[index][1] + steps[index + 1][1]), *steps[index + 2 :]]
+            joined = ("receive_data", steps[index][1] + steps[index + 1][1], *steps[index + 1][2:])
+            yield [*steps[:index], joined, *steps[index + 2 :]]

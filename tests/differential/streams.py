@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Final, TypeAlias
 
+from ferrows.limits import InboundLimits, Rate
+
 __all__ = ["Deflate", "Step", "Stream", "frame", "make_stream"]
 
 #: The name of a method of ``Connection``, then its arguments.
@@ -37,6 +39,7 @@ class Stream:
     client: bool
     max_size: int | None
     deflate: Deflate | None
+    limits: InboundLimits | None = None
     steps: list[Step] = field(default_factory=list)
 
 
@@ -175,9 +178,28 @@ def make_stream(seed: int, index: int) -> Stream:
     client = random.random() < 0.25
     deflate = _pick(random, _DEFLATE_SETS) if random.random() < 0.45 else None
     stream = Stream(client, _pick(random, _MAX_SIZES), deflate)
+    if random.random() < 0.1:
+        stream.limits = _limits(random, deflate is not None)
     wire = _wire(random, client, deflate is not None)
     _add_steps(random, stream, wire)
     return stream
+
+
+def _limits(random: Random, deflate: bool) -> InboundLimits:
+    """Make limits that are soon reached, in numbers that both count exactly."""
+
+    def rate(*bursts: int) -> Rate | None:
+        return (
+            Rate(_pick(random, [0.25, 1.0, 4.0]), float(_pick(random, list(bursts)))) if random.random() < 0.5 else None
+        )
+
+    return InboundLimits(
+        messages=rate(1, 2, 4),
+        # How far a piece inflates, the two say in pieces of their own.
+        bytes=None if deflate else rate(10, 60, 300),
+        pings=rate(1, 2),
+        fragments=_pick(random, [None, 1, 2, 3]),
+    )
 
 
 def _pick(random: Random, items: list[Any]) -> Any:
@@ -312,10 +334,15 @@ def _add_steps(random: Random, stream: Stream, wire: bytes) -> None:
     eagerness = min(0.5, 3 / (len(cuts) + 1))
     steps = stream.steps
     start = 0
+    now = 0.0
     for cut in (*cuts, size):
         while random.random() < eagerness:
             steps.append(_action(random))
-        steps.append(("receive_data", wire[start:cut]))
+        if stream.limits is None:
+            steps.append(("receive_data", wire[start:cut]))
+        else:
+            now += _pick(random, [0.0, 0.0, 0.25, 2.0, -0.5])
+            steps.append(("receive_data", wire[start:cut], max(0.0, now)))
         start = cut
         if random.random() < eagerness:
             steps.append(("data_to_send",))

@@ -81,7 +81,18 @@ class SaysOtherWords(_pycore.Connection):
             raise ValueError("too long") from None
 
 
-FLAWED = [ForgetsPongs, EchoesTheReason, SplitsCharacters, TakesTooMuch, SaysOtherWords]
+class CountsNoFrames(_pycore.Connection):
+    def _charge_frames(self, frames: int) -> None:
+        pass
+
+
+class ChargesTwice(_pycore.Connection):
+    def _charge(self, counted: str, amount: int) -> None:
+        super()._charge(counted, amount)
+        super()._charge(counted, amount)
+
+
+FLAWED = [ForgetsPongs, EchoesTheReason, SplitsCharacters, TakesTooMuch, SaysOtherWords, CountsNoFrames, ChargesTwice]
 
 
 @pytest.mark.parametrize("flawed", FLAWED, ids=lambda flawed: flawed.__name__)

@@ -8,6 +8,7 @@ from typing import Final, NoReturn
 
 from ..events import Close, Event, Failure, Fragment, Message, Ping, Pong
 from ..exceptions import WebsocketClosed
+from ..limits import InboundLimits
 from .close import NO_STATUS, check_close, encode_close, is_permitted, parse_close, truncate_reason
 from .deflate import DeflateParameters, Deflater, Inflater
 from .encoding import Encoding
@@ -28,6 +29,7 @@ from .frame import (
 )
 from .mask import Buffer, as_bytes, unmask
 from .message import Assembler, inflate_message
+from .rate import Excess, Meters
 from .utf8 import decode
 
 __all__ = ["CLOSED", "CLOSING", "OPEN", "Connection"]
@@ -68,28 +70,41 @@ class Connection:
         "_inflater",
         "_key",
         "_left",
+        "_limits",
         "_max_size",
+        "_metered",
+        "_meters",
+        "_now",
         "_opcode",
         "_output",
         "_output_size",
         "_partial",
         "_pending_close",
+        "_pongs_due",
         "_sending",
         "_sending_compressed",
         "_streaming",
         "close_received",
         "close_sent",
+        "excess",
         "failure",
         "state",
     )
 
     def __init__(
-        self, *, client: bool = False, max_size: int | None = 2**20, deflate: DeflateParameters | None = None
+        self,
+        *,
+        client: bool = False,
+        max_size: int | None = 2**20,
+        deflate: DeflateParameters | None = None,
+        limits: InboundLimits | None = None,
     ) -> None:
         self.state: int = OPEN
         self.close_sent: tuple[int, str] | None = None
         self.close_received: tuple[int, str] | None = None
         self.failure: tuple[int, str] | None = None
+        #: Which of the limits the peer went beyond, if the connection failed for that.
+        self.excess: str | None = None
         self._client = client
         self._max_size = max_size
         self._deflater: Deflater | None = None
@@ -97,6 +112,15 @@ class Connection:
         if deflate is not None:
             self._deflater, self._inflater = _codecs(client, deflate)
         self._events: list[Event] = []
+
+        # The limits are of messages or of bytes, not of what seldom comes only. The meters are made when the first that
+        # is limited arrives.
+        self._limits = limits
+        self._metered = limits is not None and (limits.messages is not None or limits.bytes is not None)
+        self._meters: Meters | None = None
+        self._now = 0.0
+        # Pings that were sent and not answered; one Pong may answer several.
+        self._pongs_due = 0
 
         # Receiving. _partial keeps a header until it is whole; what follows it is about the frame that is arriving.
         self._ignoring = False
@@ -157,18 +181,62 @@ class Connection:
         """Whether permessage-deflate was agreed on, so that a few bytes may become many."""
         return self._inflater is not None
 
-    def receive_data(self, data: Buffer) -> None:
+    def receive_data(self, data: Buffer, now: float = 0.0) -> None:
         """Take bytes that came from the peer, cut anywhere; never raises for what the peer did.
 
-        They are ignored after the peer's Close, a failure, or the end of the stream (§5.5.1, §7.1.7).
+        They are ignored after the peer's Close, a failure, or the end of the stream (§5.5.1, §7.1.7). ``now`` is the
+        time in seconds, for the limits of rates.
         """
+        self._now = now
         if self._ignoring:
             return
         try:
             self._parse(as_bytes(data))
         except PeerError as error:
-            self._fail_with(error.code, error.reason)
-            self._failure(error.code, error.reason)
+            self._fail_for(error)
+
+    def _fail_for(self, error: PeerError) -> None:
+        if isinstance(error, Excess):
+            self.excess = error.counted
+        self._fail_with(error.code, error.reason)
+        self._failure(error.code, error.reason)
+
+    def _time(self) -> float:
+        return self._now
+
+    def set_reading(self, reading: bool) -> None:
+        """Note whether what arrives is read. While it is not, it piles up through no fault of the peer.
+
+        It may come at once afterwards, however much the limits permit at once.
+        """
+        if self._meters is not None:
+            self._meters.set_reading(reading)
+
+    def _charge(self, counted: str, amount: int) -> None:
+        """Charge what arrived against the limits."""
+        if self._limits is None:
+            return
+        if self._meters is None:
+            self._meters = Meters(self._limits, self._time)
+        self._meters.take(counted, amount)
+
+    def _charge_inflated(self, inflated: int, wire: int) -> None:
+        """Charge the bytes that a message, or a piece of one, has become beyond those on the wire."""
+        if self._metered and inflated > wire:
+            self._charge("bytes", inflated - wire)
+
+    def _charge_frames(self, frames: int) -> None:
+        """Check how many frames a message has by now."""
+        permitted = None if self._limits is None else self._limits.fragments
+        if permitted is not None and frames > permitted:
+            raise Excess("fragments", permitted)
+
+    def _charge_pong(self) -> None:
+        """Charge a Pong unless a Ping asked for it."""
+        if self._pongs_due:
+            self._pongs_due -= 1
+        else:
+            self._charge("pings", 1)
 
     def _parse(self, data: bytes) -> None:
         whole = _WHOLE
@@ -227,7 +295,7 @@ class Connection:
                 key = data[at - 4 : at]
 
             if at + length > end:
-                self._begin_frame(first, length)
+                self._begin_frame(first, length, at - start)
                 self._left = length
                 self._key = key
                 at += self._continue_frame(data[at:])
@@ -237,9 +305,14 @@ class Connection:
             if not client:
                 payload = unmask(payload, key)
             if first & 0x08:
+                if self._metered:
+                    self._charge("bytes", at - start)
                 self._receive_control(first & 0x0F, payload)
             elif first in whole and not self._streaming:
                 # The way of nearly every message: all of it is there, and nothing has to be kept.
+                if self._metered:
+                    self._charge("messages", 1)
+                    self._charge("bytes", at - start)
                 if first & RSV1:
                     assert self._inflater is not None
                     payload = inflate_message(payload, self._inflater, self._max_size)
@@ -247,21 +320,28 @@ class Connection:
                     self._message(True, decode(payload), ())
                 else:
                     self._message(False, payload, ())
+                self._charge_inflated(len(payload), length)
             else:
-                self._begin_frame(first, length)
+                self._begin_frame(first, length, at - length - start)
                 self._receive_payload(payload)
             whole = _WHOLE
 
-    def _begin_frame(self, first: int, length: int) -> None:
-        """Take note of a frame that is not all there, or not a whole message."""
+    def _begin_frame(self, first: int, length: int, header: int) -> None:
+        """Take note of a frame that is not all there, or not a whole message; its header had ``header`` bytes."""
         self._opcode = opcode = first & 0x0F
         self._fin = first >= FIN
+        if self._metered:
+            if opcode in (TEXT, BINARY):
+                self._charge("messages", 1)
+            self._charge("bytes", header)
         if opcode & 0x08:
             return
         if opcode != CONTINUATION:
             self._assembler = Assembler(opcode == TEXT, self._inflater if first & RSV1 else None, self._max_size)
         assert self._assembler is not None
         self._assembler.wire += length
+        self._assembler.frames += 1
+        self._charge_frames(self._assembler.frames)
 
     def _continue_frame(self, data: bytes) -> int:
         """Take what ``data`` has of the payload that is arriving and return how much that was."""
@@ -275,6 +355,8 @@ class Connection:
             if phase:
                 self._key = key[phase:] + key[:phase]
         if self._opcode & 0x08:
+            if self._metered:
+                self._charge("bytes", size)
             self._control += piece
             if not self._left:
                 piece, self._control = self._control, b""
@@ -287,7 +369,11 @@ class Connection:
         """Take payload of a data frame, which is complete when nothing is left of it."""
         message = self._assembler
         assert message is not None
+        if self._metered:
+            self._charge("bytes", len(piece))
+        before = message.size
         message.feed(piece)
+        self._charge_inflated(message.size - before, len(piece))
         if self._left:
             return
         if not self._fin:
@@ -311,9 +397,11 @@ class Connection:
 
     def _receive_control(self, opcode: int, payload: bytes) -> None:
         if opcode == PING:
+            self._charge("pings", 1)
             self._answer(payload)
             self._ping(payload)
         elif opcode == PONG:
+            self._charge_pong()
             self._pong(payload)
         else:
             code, reason = parse_close(payload)
@@ -463,6 +551,7 @@ class Connection:
         Raises ``ValueError`` for more, :class:`WebsocketClosed` once our Close is out.
         """
         self._send_control(PING, as_bytes(data))
+        self._pongs_due += 1
 
     def send_pong(self, data: Buffer = b"") -> None:
         """Send a Pong that nobody asked for (§5.5.3); as :meth:`send_ping`."""

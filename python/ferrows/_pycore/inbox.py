@@ -6,6 +6,7 @@ The twin of ``inbox.rs``.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from .connection import Connection
@@ -36,6 +37,9 @@ class Inbox(Connection):
     """A connection that puts what arrives into its stream's queue."""
 
     stream: MessageStream
+
+    def _time(self) -> float:
+        return monotonic()
 
     def _message(self, text: bool, payload: str | bytes, ends: Sequence[int]) -> None:
         self.stream.messages_received += 1

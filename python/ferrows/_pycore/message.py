@@ -17,12 +17,25 @@ MAX_ENDS: Final = 512
 class Assembler:
     """A message of which the first frame has begun."""
 
-    __slots__ = ("_buffer", "_ends", "_framed", "_handed", "_inflater", "_max_size", "_validator", "text", "wire")
+    __slots__ = (
+        "_buffer",
+        "_ends",
+        "_framed",
+        "_handed",
+        "_inflater",
+        "_max_size",
+        "_validator",
+        "frames",
+        "text",
+        "wire",
+    )
 
     def __init__(self, text: bool, inflater: Inflater | None, max_size: int | None) -> None:
         self.text = text
         #: Bytes on the wire of the message's frames, those of the frame that is arriving included.
         self.wire = 0
+        #: Frames that have begun.
+        self.frames = 0
         self._inflater = inflater
         self._max_size = max_size
         self._validator = Utf8Validator() if text else None
@@ -38,6 +51,11 @@ class Assembler:
     def compressed(self) -> bool:
         """Whether the message came with RSV1 (RFC 7692 §6)."""
         return self._inflater is not None
+
+    @property
+    def size(self) -> int:
+        """Bytes of the message, inflated, that came so far."""
+        return self._handed + len(self._buffer)
 
     def feed(self, piece: bytes) -> None:
         """Take the next bytes of payload: inflate, check the limit, validate."""

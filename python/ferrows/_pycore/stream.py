@@ -21,6 +21,7 @@ from .inbox import Fragment, Inbox, Item, Message, payload_size
 from .receive import Mode, Receive, Sent
 
 if TYPE_CHECKING:
+    from ..limits import InboundLimits
     from .broadcast import Broadcast
     from .deflate import DeflateParameters
     from .mask import Buffer
@@ -145,6 +146,7 @@ class MessageStream:
         max_size: int | None = 2**20,
         max_queue: int | None = 32,
         deflate: DeflateParameters | None = None,
+        limits: InboundLimits | None = None,
         client: bool = False,
         **_options: object,
     ) -> Self:
@@ -159,7 +161,7 @@ class MessageStream:
         self.bytes_received = 0
         self.messages_sent = 0
         self.bytes_sent = 0
-        self._core = Inbox(client=client, max_size=max_size, deflate=deflate)
+        self._core = Inbox(client=client, max_size=max_size, deflate=deflate, limits=limits)
         self._core.stream = self
         self._queue = deque()
         self._queued_bytes = 0
@@ -335,6 +337,10 @@ class MessageStream:
     @property
     def failure(self) -> tuple[int, str] | None:
         return self._core.failure
+
+    @property
+    def excess(self) -> str | None:
+        return self._core.excess
 
     @property
     def waited_for(self) -> bool:
@@ -641,6 +647,7 @@ class MessageStream:
                 pause = True
         if pause != self.read_paused:
             self.read_paused = pause
+            self._core.set_reading(not pause)
             if pause:
                 self.transport.pause_reading()
             else:

@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from .._pycore.close import NO_STATUS, truncate_reason
+from .._pycore.error import PeerError
 from .._pycore.frame import BINARY, FIN, PING, TEXT
 from .._pycore.inbox import Inbox, payload_size
 from .._pycore.mask import as_bytes
@@ -15,6 +16,7 @@ from ..websocket import State
 
 if TYPE_CHECKING:
     from .._pycore.mask import Buffer
+    from ..limits import InboundLimits
     from .engine import Engine
 
 __all__ = ["EngineInbox"]
@@ -25,23 +27,28 @@ logger = logging.getLogger("ferrows.websocket")
 class EngineInbox(Inbox):
     """Frames are the engine's business; the closing handshake, pings and what waits for the handler stay ours.
 
-    It joins fragments to messages and keeps ``max_size`` for those engines that do not.
+    It joins fragments to messages and keeps ``max_size`` for those engines that do not. Of limits it counts what the
+    engine reports, and the bytes on the wire.
     """
 
-    def __init__(self, engine: Engine, *, max_size: int | None) -> None:
-        super().__init__(max_size=max_size)
+    def __init__(self, engine: Engine, *, max_size: int | None, limits: InboundLimits | None = None) -> None:
+        super().__init__(max_size=max_size, limits=limits)
         self.engine = engine
         # The message under assembly: its fragments, and its bytes, those included that were handed over already.
         self._pieces: list[str | bytes] = []
         self._size = 0
+        # Frames of it.
+        self._frames = 0
 
     # ---- receiving
 
-    def receive_data(self, data: Buffer) -> None:
+    def receive_data(self, data: Buffer, now: float = 0.0) -> None:
         """Have the engine parse what arrived, and take what it means."""
         if self._ignoring:
             return
         try:
+            if self._metered:
+                self._charge("bytes", payload_size(data))
             self.engine.receive_data(as_bytes(data))
             for event in self.engine.events():
                 self.take_event(event)
@@ -49,6 +56,10 @@ class EngineInbox(Inbox):
                     return
             # For an engine that answers pings itself.
             self._collect()
+        except PeerError as error:
+            # Beyond our limits, which the engine does not know.
+            self._fail_for(error)
+            return
         except Exception:
             # What a peer does wrong is an event, so this is an error of the engine's own.
             logger.exception("engine %s failed, the connection ends with 1011", type(self.engine).__name__)
@@ -66,8 +77,10 @@ class EngineInbox(Inbox):
             case Fragment(data, fin):
                 self._take_piece(data, fin)
             case Ping(data):
+                self._charge("pings", 1)
                 self._answer(data)
             case Pong(data):
+                self._charge_pong()
                 self._pong(data)
             case Close(code, reason):
                 self.end((code, reason), None)
@@ -86,6 +99,10 @@ class EngineInbox(Inbox):
             self.state = State.CLOSED
 
     def _take_piece(self, data: str | bytes, fin: bool) -> None:
+        if self._metered and not self._frames:
+            self._charge("messages", 1)
+        self._charge_frames(self._frames + 1)
+        self._frames = 0 if fin else self._frames + 1
         self._size += payload_size(data)
         if self._max_size is not None and self._size > self._max_size:
             self._fail_with(1009, f"message of at least {self._size} bytes, permitted {self._max_size}")

@@ -14,6 +14,7 @@ from .inbox import EngineInbox
 
 if TYPE_CHECKING:
     from ..config import WebsocketSettings
+    from ..limits import InboundLimits
     from ..request import Request
     from .engine import Engine
 
@@ -48,10 +49,11 @@ class EngineWebsocket(WebsocketMethods, MessageStream):  # type: ignore[misc, ov
         engine: Engine,
         max_size: int | None = 2**20,
         max_queue: int | None = 32,
+        limits: InboundLimits | None = None,
         **options: Any,
     ) -> EngineWebsocket:
         self: EngineWebsocket = super().__new__(cls, loop, transport, max_size=max_size, max_queue=max_queue)
-        self._core = EngineInbox(engine, max_size=max_size)
+        self._core = EngineInbox(engine, max_size=max_size, limits=limits)
         self._core.stream = self
         return self
 

@@ -1,4 +1,4 @@
-"""Admission: which connections are let in, decided before anything of them is read."""
+"""Admission: which connections are let in, before anything of them is read; and a count of what was refused."""
 
 from __future__ import annotations
 
@@ -49,18 +49,20 @@ class Admission:
         self._addresses: dict[str, int] = {}
         self._handshakes: set[Any] = set()
         self.refusals: Counter[str] = Counter()
-        """How many were refused, by reason: ``connections``, ``address``, ``handshakes``."""
+        """How many were refused, by reason.
+
+        ``connections``, ``address`` and ``handshakes`` with 503; open WebSockets that sent too many ``messages``,
+        ``bytes``, ``pings`` or ``fragments`` with 1008.
+        """
         self.lingering = 0
-        self._logged = -_QUIET
-        self._unlogged = 0
+        self._logs = {503: _Log("%d connections refused with 503"), 1008: _Log("%d WebSockets closed with 1008")}
 
     def admit(self, protocol: FerrowsProtocol, transport: asyncio.BaseTransport) -> bool:
         """Let a connection in that is in the server's set already, or hand its transport over to a refusal."""
         reason = self._reason(protocol)
         if reason is None:
             return True
-        self.refusals[reason] += 1
-        self._log(protocol.loop.time(), reason)
+        self.refused(reason, protocol.loop.time())
         refusal = _Refusal(self, protocol.loop, cast(asyncio.Transport, transport))
         transport.set_protocol(refusal)
         refusal.begin()
@@ -99,18 +101,37 @@ class Admission:
         elif count:
             del self._addresses[address]
 
-    def _log(self, now: float, reason: str) -> None:
-        self._unlogged += 1
-        if now - self._logged >= _QUIET:
-            logger.warning("%d connections refused with 503, the latest for %s", self._unlogged, _LIMITS[reason])
-            self._logged, self._unlogged = now, 0
+    def refused(self, reason: str, now: float) -> None:
+        """Count a refusal, and log it unless one was logged a moment ago. ``now`` is the loop's time."""
+        self.refusals[reason] += 1
+        status, setting = _LIMITS[reason]
+        self._logs[status].add(setting, now)
 
 
 _LIMITS: Final = {
-    "connections": "MAX_CONNECTIONS",
-    "address": "MAX_CONNECTIONS_PER_ADDRESS",
-    "handshakes": "MAX_HANDSHAKES",
+    "connections": (503, "MAX_CONNECTIONS"),
+    "address": (503, "MAX_CONNECTIONS_PER_ADDRESS"),
+    "handshakes": (503, "MAX_HANDSHAKES"),
+    "messages": (1008, "WEBSOCKET_MESSAGE_RATE"),
+    "bytes": (1008, "WEBSOCKET_BYTE_RATE"),
+    "pings": (1008, "WEBSOCKET_PING_RATE"),
+    "fragments": (1008, "WEBSOCKET_MAX_FRAGMENTS"),
 }
+
+
+class _Log:
+    """Logs refusals of one kind, at most one line in a while."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._at = -_QUIET
+        self._unlogged = 0
+
+    def add(self, setting: str, now: float) -> None:
+        self._unlogged += 1
+        if now - self._at >= _QUIET:
+            logger.warning(f"{self._text}, the latest for %s", self._unlogged, setting)
+            self._at, self._unlogged = now, 0
 
 
 class _Refusal(asyncio.Protocol):

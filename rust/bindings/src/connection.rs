@@ -18,16 +18,23 @@ pub struct Connection {
 impl Connection {
     #[new]
     #[pyo3(
-        signature = (*, client=false, max_size=Some(1 << 20), deflate=None),
-        text_signature = "(*, client=False, max_size=1048576, deflate=None)"
+        signature = (*, client=false, max_size=Some(1 << 20), deflate=None, limits=None),
+        text_signature = "(*, client=False, max_size=1048576, deflate=None, limits=None)"
     )]
-    fn new(client: bool, max_size: Option<u64>, deflate: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
+    fn new(
+        client: bool,
+        max_size: Option<u64>,
+        deflate: Option<&Bound<'_, PyAny>>,
+        limits: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Self> {
         let role = if client { Role::Client } else { Role::Server };
-        let config = convert::config(role, max_size, deflate)?;
-        Ok(Self { core: CoreConnection::new(config), inbox: Collector::default() })
+        let core = convert::connection(role, max_size, deflate, limits)?;
+        Ok(Self { core, inbox: Collector::default() })
     }
 
-    fn receive_data(&mut self, data: &Bound<'_, PyAny>) -> PyResult<()> {
+    #[pyo3(signature = (data, now=0.0))]
+    fn receive_data(&mut self, data: &Bound<'_, PyAny>, now: f64) -> PyResult<()> {
+        self.inbox.now = convert::time(now)?;
         convert::with_bytes(data, |data| {
             self.guarded("Connection.receive_data", |this| this.core.receive_data(data, &mut this.inbox))
         })?
@@ -38,7 +45,7 @@ impl Connection {
     }
 
     fn events(slf: &Bound<'_, Self>) -> PyResult<Vec<Py<PyAny>>> {
-        let collected = std::mem::take(&mut slf.borrow_mut().inbox.0);
+        let collected = std::mem::take(&mut slf.borrow_mut().inbox.events);
         collected.into_iter().map(|event| event.into_object(slf.py())).collect()
     }
 

@@ -1,7 +1,9 @@
 //! Conversions between the core's types and Python's: parameters in; events, closes and errors out.
 
 use crate::panics::{self, Panic};
-use ferrows_core::{CloseFrame, Config, DeflateConfig, Error, HeadError, Kind, Role, Sink};
+use ferrows_core::{
+    CloseFrame, Config, Connection, Counted, DeflateConfig, Error, HeadError, InboundLimits, Kind, Rate, Role, Sink,
+};
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::{PyBufferError, PyTypeError, PyValueError};
 use pyo3::intern;
@@ -9,14 +11,30 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyString, PyType};
 use std::any::Any;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-/// Build the core's configuration from Python's keyword arguments.
+/// Begin a connection as Python's keyword arguments say.
 ///
 /// `deflate` is duck-typed: the attributes of `ferrows.extensions.DeflateParameters`, which speak of server and client,
 /// become "what we send" and "what we receive" for `role`.
-pub fn config(role: Role, max_size: Option<u64>, deflate: Option<&Bound<'_, PyAny>>) -> PyResult<Config> {
+pub fn connection(
+    role: Role,
+    max_size: Option<u64>,
+    deflate: Option<&Bound<'_, PyAny>>,
+    limits: Option<&Bound<'_, PyAny>>,
+) -> PyResult<Connection> {
     let deflate = deflate.map(|parameters| deflate_config(role, parameters)).transpose()?;
-    Ok(Config { role, max_size, deflate })
+    let connection = Connection::new(Config { role, max_size, deflate });
+    Ok(match limits {
+        None => connection,
+        Some(limits) => connection.with_limits(shared_limits(limits)?),
+    })
+}
+
+/// Seconds of a clock as the core takes them.
+pub fn time(seconds: f64) -> PyResult<Duration> {
+    Duration::try_from_secs_f64(seconds).map_err(|error| PyValueError::new_err(format!("time {seconds}: {error}")))
 }
 
 fn deflate_config(role: Role, parameters: &Bound<'_, PyAny>) -> PyResult<DeflateConfig> {
@@ -47,6 +65,30 @@ fn deflate_config(role: Role, parameters: &Bound<'_, PyAny>) -> PyResult<Deflate
         mem_level,
         threshold,
     })
+}
+
+/// Build limits from the tuple that `ferrows.limits.InboundLimits` is. The connections of a route share them.
+fn shared_limits(limits: &Bound<'_, PyAny>) -> PyResult<Arc<InboundLimits>> {
+    static LATEST: Mutex<Option<Arc<InboundLimits>>> = Mutex::new(None);
+    type Pair = Option<(f64, f64)>;
+    let (messages, bytes, pings, fragments): (Pair, Pair, Pair, Option<u64>) = limits.extract()?;
+    // No message that fits has more frames.
+    let fragments = fragments.and_then(|fragments| u32::try_from(fragments).ok());
+    let limits = InboundLimits { messages: rate(messages)?, bytes: rate(bytes)?, pings: rate(pings)?, fragments };
+    let mut latest = LATEST.lock().unwrap_or_else(PoisonError::into_inner);
+    match &*latest {
+        Some(latest) if **latest == limits => Ok(Arc::clone(latest)),
+        _ => Ok(Arc::clone(latest.insert(Arc::new(limits)))),
+    }
+}
+
+fn rate(rate: Option<(f64, f64)>) -> PyResult<Option<Rate>> {
+    match rate {
+        Some((per_second, burst)) if !(per_second > 0.0 && burst >= 1.0) => {
+            Err(PyValueError::new_err(format!("rate {per_second} a second, burst {burst}, permitted > 0 and >= 1")))
+        }
+        _ => Ok(rate.map(|(per_second, burst)| Rate { per_second, burst })),
+    }
 }
 
 fn within(what: &str, value: u8, low: u8, high: u8) -> PyResult<()> {
@@ -105,6 +147,17 @@ pub fn close_pair(frame: &CloseFrame) -> (u16, &str) {
 /// A failure as Python sees it: the code that it means and its reason.
 pub fn failure_pair(error: &Error) -> (u16, String) {
     (error.close_code().unwrap_or(1006), error.to_string())
+}
+
+/// What there was too much of, if a connection failed for that.
+pub fn excess(failure: Option<&Error>) -> Option<&'static str> {
+    let Some(Error::Excess(excess)) = failure else { return None };
+    Some(match excess.counted {
+        Counted::Messages => "messages",
+        Counted::Bytes => "bytes",
+        Counted::Pings => "pings",
+        Counted::Fragments => "fragments",
+    })
 }
 
 /// A close code as the wire could carry it; `ValueError` for a number that has no 16 bits.
@@ -169,26 +222,33 @@ impl OwnedEvent {
 
 /// Collects events as [`OwnedEvent`]s.
 #[derive(Default)]
-pub struct Collector(pub Vec<OwnedEvent>);
+pub struct Collector {
+    pub events: Vec<OwnedEvent>,
+    /// The time that the caller told.
+    pub now: Duration,
+}
 
 impl Sink for Collector {
     fn message(&mut self, kind: Kind, payload: &[u8], _ends: &[u32]) {
-        self.0.push(OwnedEvent::Message(kind, payload.to_vec()));
+        self.events.push(OwnedEvent::Message(kind, payload.to_vec()));
     }
     fn fragment(&mut self, kind: Kind, payload: &[u8], fin: bool) {
-        self.0.push(OwnedEvent::Fragment(kind, payload.to_vec(), fin));
+        self.events.push(OwnedEvent::Fragment(kind, payload.to_vec(), fin));
     }
     fn ping(&mut self, payload: &[u8]) {
-        self.0.push(OwnedEvent::Ping(payload.to_vec()));
+        self.events.push(OwnedEvent::Ping(payload.to_vec()));
     }
     fn pong(&mut self, payload: &[u8]) {
-        self.0.push(OwnedEvent::Pong(payload.to_vec()));
+        self.events.push(OwnedEvent::Pong(payload.to_vec()));
     }
     fn close(&mut self, frame: &CloseFrame) {
-        self.0.push(OwnedEvent::Close(frame.code, frame.reason.clone()));
+        self.events.push(OwnedEvent::Close(frame.code, frame.reason.clone()));
     }
     fn failure(&mut self, error: &Error) {
         let (code, reason) = failure_pair(error);
-        self.0.push(OwnedEvent::Failure(code, reason));
+        self.events.push(OwnedEvent::Failure(code, reason));
+    }
+    fn now(&mut self) -> Duration {
+        self.now
     }
 }

@@ -1,5 +1,6 @@
 //! What arrives and waits for the handler: the items of a stream's queue, and the sink that puts them there.
 
+use crate::clock;
 use crate::convert;
 use crate::payload::{self, Growing};
 use crate::receive::Mode;
@@ -9,6 +10,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
 use std::any::Any;
 use std::collections::VecDeque;
+use std::time::Duration;
 
 /// Something that arrived and waits for the handler.
 pub enum Item {
@@ -79,6 +81,8 @@ pub struct Inbox<'a, 'py> {
     pub pongs: &'a mut Vec<Vec<u8>>,
     /// Messages and bytes that are kept, where there is a limit.
     pub limits: Option<(usize, usize)>,
+    /// The time, once it was asked for.
+    pub now: Option<Duration>,
 }
 
 impl Inbox<'_, '_> {
@@ -162,4 +166,8 @@ impl Sink for Inbox<'_, '_> {
     fn close(&mut self, _frame: &CloseFrame) {}
 
     fn failure(&mut self, _error: &Error) {}
+
+    fn now(&mut self) -> Duration {
+        *self.now.get_or_insert_with(clock::now)
+    }
 }

@@ -2,6 +2,7 @@
 
 mod batch;
 mod broadcast;
+mod clock;
 mod connection;
 mod convert;
 mod direct;

@@ -107,22 +107,25 @@ impl MessageStream {
     #[new]
     #[pyo3(
         signature = (
-            r#loop, transport, *, max_size=Some(1 << 20), max_queue=Some(32), deflate=None, client=false, **_options
+            r#loop, transport, *, max_size=Some(1 << 20), max_queue=Some(32), deflate=None, limits=None, client=false,
+            **_options
         ),
-        text_signature = "(loop, transport, *, max_size=1048576, max_queue=32, deflate=None, client=False, **_options)"
+        text_signature = "(loop, transport, *, max_size=1048576, max_queue=32, deflate=None, limits=None, client=False, **_options)"
     )]
+    #[allow(clippy::too_many_arguments, reason = "Python's keywords")]
     fn new(
         r#loop: Py<PyAny>,
         transport: Option<Py<PyAny>>,
         max_size: Option<u64>,
         max_queue: Option<usize>,
         deflate: Option<&Bound<'_, PyAny>>,
+        limits: Option<&Bound<'_, PyAny>>,
         client: bool,
         _options: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
         let role = if client { Role::Client } else { Role::Server };
         Ok(Self {
-            core: Connection::new(convert::config(role, max_size, deflate)?),
+            core: convert::connection(role, max_size, deflate, limits)?,
             shared: None,
             queue: Queue::default(),
             waiter: None,
@@ -387,6 +390,12 @@ impl MessageStream {
     #[getter]
     fn failure(&self) -> Option<(u16, String)> {
         self.core.failure().map(convert::failure_pair)
+    }
+
+    /// Which of the limits the peer went beyond, if the connection failed for that.
+    #[getter]
+    fn excess(&self) -> Option<&'static str> {
+        convert::excess(self.core.failure())
     }
 
     #[getter]

@@ -9,9 +9,12 @@ use crate::frame::{FrameHeader, MAX_CONTROL, MAX_HEADER, Opcode, Rules};
 use crate::kind::Kind;
 use crate::mask::{self, Masked};
 use crate::message::{Assembler, Piece};
+use crate::rate::{Counted, Excess, InboundLimits, Meters};
 use crate::scratch::Scratch;
 use crate::sink::Sink;
 use crate::utf8::InvalidUtf8;
+use std::sync::Arc;
+use std::time::Duration;
 
 /// How far the closing handshake is (RFC 6455 §7.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -44,6 +47,13 @@ pub struct Connection {
     sending: Option<(Kind, bool)>,
     output: Vec<u8>,
     hold_pongs: bool,
+    /// The limits are of messages or of bytes, not of what seldom comes only.
+    metered: bool,
+    limits: Option<Arc<InboundLimits>>,
+    /// Pings that were sent and not answered; one pong may answer several.
+    pongs_due: u32,
+    /// Made when the first that is limited arrives.
+    meters: Option<Box<Meters>>,
     /// Made when the first of it is there.
     ending: Option<Box<Ending>>,
 }
@@ -80,7 +90,27 @@ impl Connection {
             sending: None,
             output: Vec::new(),
             hold_pongs: false,
+            metered: false,
+            limits: None,
+            pongs_due: 0,
+            meters: None,
             ending: None,
+        }
+    }
+
+    /// Fail the connection with 1008 where the peer sends more than `limits` permit, which many connections may share.
+    #[must_use]
+    pub fn with_limits(mut self, limits: Arc<InboundLimits>) -> Self {
+        self.metered = limits.messages.is_some() || limits.bytes.is_some();
+        self.limits = Some(limits);
+        self
+    }
+
+    /// Note whether what arrives is read, from `now` on. While it is not, it piles up through no fault of the peer: it
+    /// may come at once afterwards, however much the limits permit at once.
+    pub fn set_reading(&mut self, reading: bool, now: impl FnOnce() -> Duration) {
+        if let Some(meters) = &mut self.meters {
+            meters.set_reading(reading, now());
         }
     }
 
@@ -192,7 +222,9 @@ impl Connection {
     /// # Errors
     /// [`Error::ControlPayloadTooLong`] over 125 bytes, or [`Error::Closed`].
     pub fn send_ping(&mut self, data: &[u8]) -> Result<(), Error> {
-        self.send_control(Opcode::Ping, data)
+        self.send_control(Opcode::Ping, data)?;
+        self.pongs_due = self.pongs_due.saturating_add(1);
+        Ok(())
     }
 
     /// Send a pong that no ping asked for (RFC 6455 §5.5.3).
@@ -322,7 +354,7 @@ impl Connection {
                 let Some((header, rest)) = self.resume_header(input)? else {
                     return Ok(());
                 };
-                self.begin_frame(&header);
+                self.begin_frame(&header, sink)?;
                 input = self.payload(header, 0, rest, sink)?;
             }
         }
@@ -337,18 +369,38 @@ impl Connection {
                 && let Some((payload, rest)) =
                     usize::try_from(header.length).ok().and_then(|n| rest.split_at_checked(n))
             {
+                let wire = payload.len();
+                if self.metered {
+                    self.charge(Counted::Messages, 1, sink)?;
+                    self.charge(Counted::Bytes, size + wire, sink)?;
+                }
                 let payload = Masked::new(payload, header.mask, 0);
                 match self.deflate.as_deref_mut().filter(|_| header.compressed) {
                     None => sink.masked_message(kind, payload).map_err(|InvalidUtf8| Error::InvalidText)?,
-                    Some(deflate) => self.assembler.bypass(kind, payload, deflate, sink)?,
+                    Some(deflate) => {
+                        let inflated = self.assembler.bypass(kind, payload, deflate, sink)?;
+                        self.charge_inflated(inflated, wire, sink)?;
+                    }
                 }
                 input = rest;
                 continue;
             }
-            self.begin_frame(&header);
+            self.begin_frame(&header, sink)?;
             input = self.payload(header, 0, rest, sink)?;
         }
         Ok(())
+    }
+
+    /// Charge what arrived against the limits.
+    fn charge<S: Sink>(&mut self, counted: Counted, amount: usize, sink: &mut S) -> Result<(), Excess> {
+        let Some(limits) = &self.limits else { return Ok(()) };
+        let meters = self.meters.get_or_insert_with(|| Box::new(Meters::new(limits, sink.now())));
+        meters.take(counted, amount, || sink.now())
+    }
+
+    /// Charge the bytes that a message, or a piece of one, has become beyond those on the wire.
+    fn charge_inflated<S: Sink>(&mut self, inflated: usize, wire: usize, sink: &mut S) -> Result<(), Excess> {
+        if self.metered && inflated > wire { self.charge(Counted::Bytes, inflated - wire, sink) } else { Ok(()) }
     }
 
     /// What the next frame may be.
@@ -396,14 +448,31 @@ impl Connection {
     }
 
     /// Take note of a header.
-    fn begin_frame(&mut self, header: &FrameHeader) {
-        match header.opcode {
-            Opcode::Text => self.assembler.begin(Kind::Text, header.compressed),
-            Opcode::Binary => self.assembler.begin(Kind::Binary, header.compressed),
-            Opcode::Continuation => {}
-            Opcode::Close | Opcode::Ping | Opcode::Pong => return,
+    fn begin_frame<S: Sink>(&mut self, header: &FrameHeader, sink: &mut S) -> Result<(), Excess> {
+        let kind = match header.opcode {
+            Opcode::Text => Some(Kind::Text),
+            Opcode::Binary => Some(Kind::Binary),
+            Opcode::Continuation | Opcode::Close | Opcode::Ping | Opcode::Pong => None,
+        };
+        if self.metered {
+            if kind.is_some() {
+                self.charge(Counted::Messages, 1, sink)?;
+            }
+            self.charge(Counted::Bytes, header.size(), sink)?;
         }
-        self.assembler.announce(header.length);
+        if header.opcode.is_control() {
+            return Ok(());
+        }
+        if let Some(kind) = kind {
+            self.assembler.begin(kind, header.compressed);
+        }
+        let frames = self.assembler.announce(header.length);
+        match self.limits.as_ref().and_then(|limits| limits.fragments) {
+            Some(permitted) if frames > permitted => {
+                Err(Excess { counted: Counted::Fragments, permitted: permitted.into() })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Read the payload of a frame of which `received` bytes came before. Returns the input after it.
@@ -418,6 +487,9 @@ impl Connection {
         let size = usize::try_from(missing).map_or(input.len(), |missing| missing.min(input.len()));
         let (bytes, rest) = input.split_at(size);
         let left = missing - size as u64;
+        if self.metered {
+            self.charge(Counted::Bytes, size, sink)?;
+        }
         // The key repeats every four bytes, so the remainder is enough.
         let offset = (received % 4) as usize;
         let begun = if left == 0 {
@@ -439,7 +511,10 @@ impl Connection {
         }
         if size > 0 {
             let piece = Piece { bytes, mask: header.mask, offset, left, fin: header.fin };
+            let before = self.assembler.size();
             self.assembler.push(&piece, self.deflate.as_deref_mut(), sink)?;
+            let grown = usize::try_from(self.assembler.size() - before).unwrap_or(usize::MAX);
+            self.charge_inflated(grown, size, sink)?;
         }
         if left == 0 {
             self.assembler.end_frame(header.fin, self.deflate.as_deref_mut(), sink)?;
@@ -451,11 +526,18 @@ impl Connection {
     fn control<S: Sink>(&mut self, opcode: Opcode, payload: &[u8], sink: &mut S) -> Result<(), Error> {
         match opcode {
             Opcode::Ping => {
+                self.charge(Counted::Pings, 1, sink)?;
                 self.answer_ping(payload);
                 sink.ping(payload);
             }
             // §5.5.3: a pong that nothing asked for is not answered.
-            Opcode::Pong => sink.pong(payload),
+            Opcode::Pong => {
+                match self.pongs_due.checked_sub(1) {
+                    Some(due) => self.pongs_due = due,
+                    None => self.charge(Counted::Pings, 1, sink)?,
+                }
+                sink.pong(payload);
+            }
             Opcode::Close => {
                 let frame = CloseFrame::parse(payload)?;
                 self.receiving = false;

@@ -3,12 +3,13 @@
 use std::fmt;
 
 use crate::kind::Kind;
+use crate::rate::Excess;
 
 /// An error of the peer, which fails the connection, or of the caller, which leaves it as it was.
 ///
 /// [`close_code`](Self::close_code) tells the two apart. The `Display` text is what the Close frame carries as its
 /// reason; it is at most 123 bytes for every error of the peer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Error {
     /// A reserved bit is set that no negotiated extension gives a meaning (RFC 6455 §5.2).
@@ -55,6 +56,8 @@ pub enum Error {
     CloseCode(u16),
     /// The reason in a Close frame is not UTF-8 (RFC 6455 §5.5.1).
     InvalidCloseReason,
+    /// The peer sent more than the [limits](crate::InboundLimits) permit (RFC 6455 §7.4.1, code 1008).
+    Excess(Excess),
     /// The caller failed the connection, see [`Connection::fail`](crate::Connection::fail).
     Failed {
         /// The close code that the caller gave.
@@ -95,6 +98,7 @@ impl Error {
             | Self::CloseCode(_) => Some(1002),
             Self::InvalidDeflate | Self::InvalidText | Self::InvalidCloseReason => Some(1007),
             Self::MessageTooBig { .. } | Self::InflatedTooBig(_) => Some(1009),
+            Self::Excess(_) => Some(1008),
             Self::Failed { code, .. } => Some(*code),
             Self::Closed
             | Self::KindMixed(_)
@@ -130,6 +134,7 @@ impl fmt::Display for Error {
             Self::CloseBodyTooShort => f.write_str("close frame body of 1 byte"),
             Self::CloseCode(code) | Self::CloseCodeNotSendable(code) => write!(f, "close code {code} is not permitted"),
             Self::InvalidCloseReason => f.write_str("invalid UTF-8 in a close reason"),
+            Self::Excess(excess) => excess.fmt(f),
             Self::Failed { reason, .. } => f.write_str(reason),
             Self::Closed => f.write_str("the connection is closed"),
             Self::KindMixed(kind) => write!(f, "a fragmented {kind} message is unfinished"),
@@ -141,3 +146,9 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+impl From<Excess> for Error {
+    fn from(excess: Excess) -> Self {
+        Self::Excess(excess)
+    }
+}

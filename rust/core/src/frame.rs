@@ -204,6 +204,16 @@ impl FrameHeader {
         }
     }
 
+    /// Bytes of the header itself.
+    pub(crate) fn size(&self) -> usize {
+        let length = match self.length {
+            0..=125 => 0,
+            126..=0xFFFF => 2,
+            _ => 8,
+        };
+        2 + length + self.mask.map_or(0, |mask| mask.len())
+    }
+
     /// Append the header as it goes on the wire.
     #[inline]
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {

@@ -30,6 +30,8 @@ struct Open {
     kind: Kind,
     said: Unfinished,
     delivery: Delivery,
+    /// Frames that have begun.
+    frames: u32,
     /// Bytes of it that were handed over as fragments.
     handed: u64,
     /// Bytes of the buffer that are whole characters, or just bytes.
@@ -88,6 +90,7 @@ impl Assembler {
             kind,
             said: Unfinished { compressed, wire: 0 },
             delivery,
+            frames: 0,
             handed: 0,
             checked: 0,
             framed: 0,
@@ -95,11 +98,17 @@ impl Assembler {
         }));
     }
 
-    /// Take note of a frame of `length` bytes.
-    pub(crate) fn announce(&mut self, length: u64) {
-        if let Some(open) = &mut self.open {
-            open.said.wire = open.said.wire.saturating_add(length);
-        }
+    /// Take note of a frame of `length` bytes; return which of its message it is, from 1 on.
+    pub(crate) fn announce(&mut self, length: u64) -> u32 {
+        let Some(open) = &mut self.open else { return 0 };
+        open.said.wire = open.said.wire.saturating_add(length);
+        open.frames = open.frames.saturating_add(1);
+        open.frames
+    }
+
+    /// Bytes of the message under assembly, inflated, that came so far.
+    pub(crate) fn size(&self) -> u64 {
+        self.open.as_ref().map_or(0, |open| open.handed.saturating_add(self.buffer.len() as u64))
     }
 
     /// Take the next piece of the frame.
@@ -151,7 +160,7 @@ impl Assembler {
         payload: Masked<'_>,
         deflate: &mut PerMessageDeflate,
         sink: &mut S,
-    ) -> Result<(), Error> {
+    ) -> Result<usize, Error> {
         let mut unmasked = Scratch::Payload.take();
         payload.append_to(&mut unmasked);
         let mut inflated = Scratch::Inflated.take();
@@ -159,7 +168,8 @@ impl Assembler {
             .inflate(&unmasked, self.max_size, &mut inflated)
             .and_then(|()| deflate.finish_inflate(self.max_size.saturating_sub(inflated.len() as u64), &mut inflated))
             .map_err(|error| error.into_error(self.max_size))
-            .and_then(|()| whole(kind, &inflated, sink));
+            .and_then(|()| whole(kind, &inflated, sink))
+            .map(|()| inflated.len());
         Scratch::Inflated.put(inflated);
         Scratch::Payload.put(unmasked);
         result

@@ -8,6 +8,7 @@ use crate::scratch::Scratch;
 use crate::utf8::{self, InvalidUtf8};
 use std::any::Any;
 use std::fmt::Debug;
+use std::time::Duration;
 
 /// Memory that a [`Sink`] provides for a message that is still arriving.
 pub trait Place: Any + Debug + Send + Sync {
@@ -45,6 +46,13 @@ pub trait Sink {
         }
         Scratch::Payload.put(unmasked);
         if valid { Ok(()) } else { Err(InvalidUtf8) }
+    }
+
+    /// Tell the time, by a clock that only goes forward; asked for where [rates](crate::InboundLimits) are limited.
+    ///
+    /// By default it stands still, and no more than a burst is ever permitted.
+    fn now(&mut self) -> Duration {
+        Duration::ZERO
     }
 
     /// Provide memory for a large message that comes in one frame but in several pieces, or let the connection assemble

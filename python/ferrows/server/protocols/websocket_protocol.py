@@ -19,6 +19,7 @@ from .http_protocol import HttpProtocol
 
 if TYPE_CHECKING:
     from ...request import Request
+    from ..admission import Admission
 
 __all__ = ["WebSocketProtocol"]
 
@@ -114,6 +115,7 @@ class WebSocketProtocol(HttpProtocol):
             max_size=settings.max_size,
             max_queue=settings.max_queue,
             deflate=handshake.deflate,
+            limits=settings.limits,
             subprotocol=handshake.subprotocol,
             close_timeout=settings.timeout,
             ping_interval=settings.ping_interval,
@@ -212,6 +214,8 @@ class WebSocketProtocol(HttpProtocol):
                 self._hand_over()
                 ws.lose_transport()
                 self._log_end(ws)
+                if ws.excess is not None:
+                    self._count_excess(ws.excess)
         finally:
             request = self._websocket_request
             # What would keep protocol, request and ws alive in cycles.
@@ -265,6 +269,11 @@ class WebSocketProtocol(HttpProtocol):
             ws.messages_sent,
             ws.bytes_sent,
         )
+
+    def _count_excess(self, excess: str) -> None:
+        admission: Admission | None = getattr(self.signal, "admission", None)
+        if admission is not None:
+            admission.refused(excess, self.loop.time())
 
 
 _DATA_RECEIVED: Final[Any] = WebSocketProtocol.__dict__["data_received"]

@@ -95,6 +95,7 @@ impl MessageStream {
             dropping,
             pongs,
             limits,
+            now: None,
         };
         let worked = catch_unwind(AssertUnwindSafe(|| {
             work(core, &mut inbox);

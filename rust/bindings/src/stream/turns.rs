@@ -2,6 +2,7 @@
 
 use super::{MessageStream, Turn};
 use crate::batch::Batch;
+use crate::clock;
 use crate::direct::{self, Socket};
 use crate::panics::point;
 use crate::receive::{Receive, Woken};
@@ -231,6 +232,9 @@ impl MessageStream {
                 }
             }
             let changes = std::mem::replace(&mut this.read_paused, pause) != pause;
+            if changes {
+                this.core.set_reading(!pause, clock::now);
+            }
             if !changes && held.is_none() {
                 return Ok(());
             }
