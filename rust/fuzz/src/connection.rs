@@ -6,9 +6,9 @@ use crate::input::{Cut, Input};
 use crate::memory;
 use crate::recorder::{Event, Recorder};
 use crate::wire::{self, BINARY, CLOSE, FIN, Frame, RSV1, TEXT};
-use ferrows_core::{Config, Connection, DeflateConfig, Error, Kind, Role, State};
+use ferrows_core::{Config, Connection, DeflateConfig, Error, InboundLimits, Kind, Rate, Role, State};
 use std::cell::Cell;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 /// Bytes of a large message: such are assembled in one place.
 const LARGE: [usize; 4] = [300, 16_384, 65_535, 70_000];
@@ -36,19 +36,35 @@ pub fn run(data: &[u8]) {
     let role = if flags & 1 != 0 { Role::Client } else { Role::Server };
     let config = Config { role, max_size, deflate };
     let places = flags & 2 != 0;
+    let limits = (flags & 4 != 0).then(|| limits(flags >> 3, config.deflate.is_some()));
 
-    let whole = Life::new(&config, places, Cut::Whole).live(input);
+    let whole = Life::new(&config, limits.as_ref(), places, Cut::Whole).live(input);
     let cut = if seed % 2 == 0 { Cut::Bytes } else { Cut::Pieces(seed) };
-    let other = Life::new(&config, false, cut).live(input);
-    if config.deflate.is_some() && matches!(whole.events.last(), Some(Event::Failure(1007 | 1009))) {
-        // A compressed text may have two flaws. A piece is inflated before it is validated, so that it depends on the cut
-        // which of them is met first; whatever comes before is the same.
+    let other = Life::new(&config, limits.as_ref(), false, cut).live(input);
+    let flawed = |event: Option<&Event>| matches!(event, Some(Event::Failure(1007..=1009)));
+    let counts_bytes = limits.is_some_and(|limits| limits.bytes.is_some());
+    if (config.deflate.is_some() || counts_bytes) && flawed(whole.events.last()) {
+        // A text may have two flaws: it is none, inflates to too much, or has more bytes than are permitted. A piece is
+        // charged for, inflated and validated in turn, so that it depends on the cut which flaw is met first; whatever
+        // comes before is the same.
         let (last, events) = other.events.split_last().expect("no event fewer");
-        assert!(matches!(last, Event::Failure(1007 | 1009)), "{last:?}, {cut:?}");
+        assert!(flawed(Some(last)), "{last:?}, {cut:?}");
         assert_eq!(events, &whole.events[..whole.events.len() - 1], "{cut:?}");
     } else {
         assert_eq!(other, whole, "{cut:?}");
     }
+}
+
+/// Limits that are soon reached. Time stands still.
+fn limits(flags: u8, deflate: bool) -> Arc<InboundLimits> {
+    let rate = |burst| Some(Rate { per_second: 1.0, burst });
+    Arc::new(InboundLimits {
+        messages: if flags & 1 != 0 { rate(3.0) } else { None },
+        // A compressed message is charged for by the pieces in which it is inflated, so that the cut matters.
+        bytes: if flags & 2 != 0 && !deflate { rate(100.0) } else { None },
+        pings: if flags & 4 != 0 { rate(2.0) } else { None },
+        fragments: if flags & 8 != 0 { Some(3) } else { None },
+    })
 }
 
 /// All that can be seen of a life.
@@ -87,12 +103,16 @@ struct Life {
 }
 
 impl Life {
-    fn new(config: &Config, places: bool, cut: Cut) -> Self {
+    fn new(config: &Config, limits: Option<&Arc<InboundLimits>>, places: bool, cut: Cut) -> Self {
         warm();
+        let connection = Connection::new(config.clone());
         Self {
             config: config.clone(),
             cut,
-            connection: Connection::new(config.clone()),
+            connection: match limits {
+                Some(limits) => connection.with_limits(Arc::clone(limits)),
+                None => connection,
+            },
             recorder: Recorder::new(places),
             accepted: 0,
             asked: 0,
