@@ -322,7 +322,8 @@ async def test_an_object_of_another_implementation_is_closed_by_its_close() -> N
         assert await reader.readexactly(len(own)) == own
 
 
-async def test_under_an_asgi_server_it_sends_the_close_and_the_handler_learns_of_it() -> None:
+@pytest.mark.parametrize("header", [[(b"sec-websocket-protocol", b"bearer, good")], []], ids=["", "without the header"])
+async def test_under_an_asgi_server_it_sends_the_close_and_the_handler_learns_of_it(header: Any) -> None:
     sessions = Sessions(SOON)
     app = make_app(sessions, receiving, options={"subprotocol": "bearer"})
     sent: list[dict[str, Any]] = []
@@ -337,7 +338,7 @@ async def test_under_an_asgi_server_it_sends_the_close_and_the_handler_learns_of
     scope = {
         "type": "websocket",
         "path": "/ws",
-        "headers": [(b"host", b"a"), (b"sec-websocket-protocol", b"bearer, good")],
+        "headers": [(b"host", b"a"), *header],
         "subprotocols": ["bearer", "good"],
     }
     async with asyncio.timeout(10):

@@ -81,11 +81,9 @@ def _from_header(request: Request) -> list[str]:
 
 def _from_offer(request: Request, marker: str) -> list[str]:
     """Find tokens among the subprotocols: behind the marker, or behind the marker and a dot in one of them."""
-    [lines] = request.header_lines("sec-websocket-protocol")
-    offered = parse_list(",".join(lines))
     encoded = []
     others = 0
-    elements = iter(offered)
+    elements = iter(_offer(request))
     for element in elements:
         if element.startswith(f"{marker}."):
             encoded.append(element[len(marker) + 1 :])
@@ -99,6 +97,15 @@ def _from_offer(request: Request, marker: str) -> list[str]:
     if encoded and not others:
         raise _malformed("a token is the only subprotocol, offer another one besides it")
     return [_checked(_decoded(value) if marker.startswith(ENCODED) else value) for value in encoded]
+
+
+def _offer(request: Request) -> list[str]:
+    # An ASGI server says what is offered, and some leave the header out then.
+    scope = getattr(request, "scope", None)
+    if scope is not None:
+        return list(scope.get("subprotocols") or ())
+    [lines] = request.header_lines("sec-websocket-protocol")
+    return parse_list(",".join(lines))
 
 
 def _decoded(value: str) -> str:
