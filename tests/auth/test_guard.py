@@ -285,6 +285,26 @@ async def test_no_token_is_logged_of_a_connection(caplog: pytest.LogCaptureFixtu
     assert "good" not in caplog.text
 
 
+def test_no_token_is_in_a_representation() -> None:
+    request = make_request(
+        App("shown", env_prefix=None),
+        "/?access_token=hush",
+        headers={
+            "Authorization": "Basic aHVzaDpodXNo",
+            "Cookie": "sid=hush",
+            "Sec-WebSocket-Protocol": "bearer, hush",
+            "X-Other": "shown",
+        },
+    )
+    assert repr(request) == "<Request: GET />"
+    assert (request.credentials.password, repr(request.credentials)) == ("hush", "<Credentials Basic>")
+    assert repr(request.headers) == (
+        "<Headers [('host', 'example.com'), ('Authorization', '***'), ('Cookie', '***'), "
+        "('Sec-WebSocket-Protocol', '***'), ('X-Other', 'shown')]>"
+    )
+    assert repr(Session("ada", data={"token": "hush"})) == "<Session of 'ada' without end>"
+
+
 # ---- what the caller gets wrong
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from websocket.harness import Peer, text, turns
 
-from ferrows.auth import Session
+from ferrows.auth import Session, closings
 from ferrows.auth import session as session_module
 
 NOW = 1_800_000_000.0
@@ -274,6 +274,39 @@ async def test_one_that_cannot_be_closed_is_logged_and_the_others_end(caplog: py
     messages = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
     assert len(messages) == 3
     assert all(message.endswith("could not be closed with its session") for message in messages)
+
+
+@pytest.mark.parametrize("shared", [True, False], ids=["of one session", "of many"])
+async def test_thousands_that_end_together_leave_others_their_turns(shared: bool) -> None:
+    sessions = [Session("ada")] if shared else [Session("ada") for _ in range(1000)]
+    connections = [StandIn() for _ in range(1000)]
+    for at, ws in enumerate(connections):
+        sessions[at % len(sessions)].attach(ws)
+    for session in sessions:
+        session.end()
+    ended, counts = 0, []
+    while ended < 1000:
+        before, ended = ended, sum(len(ws.ends) for ws in connections)
+        counts.append(ended - before)
+        await asyncio.sleep(0)
+    assert counts == [50] * 20
+    assert all(session.ended for session in sessions)
+    await turns()
+    assert closings._ALL == {}
+
+
+def test_a_loop_that_was_closed_within_a_turn_is_forgotten() -> None:
+    async def end() -> StandIn:
+        session, ws = Session("ada"), StandIn()
+        session.attach(ws)
+        session.end()
+        return ws
+
+    with asyncio.Runner() as runner:
+        runner.get_loop().run_until_complete(end())
+    assert [loop.is_closed() for loop in closings._ALL] in ([True], [])
+    assert asyncio.run(end()).ends == [(1008, "session ended")]
+    assert len(closings._ALL) <= 1
 
 
 async def test_neither_a_session_nor_a_connection_lives_on_after_its_end() -> None:

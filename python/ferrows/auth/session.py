@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import math
 import time
 from collections.abc import Callable, Mapping
 from contextvars import Context
 from typing import Any, Final
 
-from ..log import error_logger
 from ..websocket import check_close
+from .closings import close_soon
 
 __all__ = ["EXPIRED", "Session"]
 
@@ -30,8 +29,9 @@ class Session:
     early, and one that is set back keeps none for longer. What the wall clock counts while the machine sleeps is not
     counted.
 
-    At that time the connections that are attached are closed, by one timer for all of them. Messages that have arrived
-    before are still delivered, later ones are not. Not to be used from another thread than the event loop's.
+    At that time the connections that are attached are closed, by one timer for all of them, and fifty in each turn of
+    the loop. Messages that have arrived before are still delivered, later ones are not. Not to be used from another
+    thread than the event loop's.
     """
 
     __slots__ = (
@@ -154,32 +154,4 @@ class Session:
         self._disarm()
         connections, self._connections = self._connections, {}
         for ws, (code, reason) in connections.items():
-            _close(ws, code, reason)
-
-
-# Of objects whose `close` is a coroutine function. Nobody else would keep their tasks.
-_closing: Final[set[asyncio.Task[None]]] = set()
-
-
-def _close(ws: Any, code: int, reason: str) -> None:
-    """Close a connection so that nothing more is received from it: whose session is over may not go on sending."""
-    if getattr(ws, "open", True) is False:
-        return
-    try:
-        # Not by the closing handshake, in which a peer that does not answer could send for another WEBSOCKET_TIMEOUT.
-        fail = getattr(ws, "fail_connection", None)
-        result = ws.close(code, reason) if fail is None else fail(code, reason)
-        if inspect.isawaitable(result):
-            task = asyncio.get_running_loop().create_task(_awaited(ws, result))
-            _closing.add(task)
-            task.add_done_callback(_closing.discard)
-    except Exception:
-        # The others of the session are to end all the same.
-        error_logger.exception("%r could not be closed with its session", ws)
-
-
-async def _awaited(ws: Any, result: Any) -> None:
-    try:
-        await result
-    except Exception:
-        error_logger.exception("%r could not be closed with its session", ws)
+            close_soon(ws, code, reason)
