@@ -30,7 +30,7 @@ LAYERS = [
         "server.writer",
     ],
     ["engines"],
-    ["routing", "handshake", "websocket", "upgrade", "errorpages", "signals", "static"],
+    ["routing", "handshake", "websocket", "upgrade", "errorpages", "signals", "static", "auth"],
     ["request", "response", "extensions", "_codec", "config", "forwarding"],
     ["_core", "_pycore"],
     ["exceptions", "cookies", "deadlines", "events", "forms", "headers", "limits", "log", "networks"],

@@ -14,6 +14,11 @@ _TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 # Everything that would end a field line or hide one (RFC 9110 §5.5); HTAB is the one control that a value may hold.
 _FORBIDDEN: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
+# What may hold credentials, which no representation shows: it could end up in a log.
+_CREDENTIALS: Final = frozenset(
+    {"authorization", "cookie", "proxy-authorization", "sec-websocket-protocol", "set-cookie"}
+)
+
 
 class Headers(MutableMapping[str, str]):
     """A case-insensitive multi-dict that keeps order and spelling.
@@ -75,7 +80,8 @@ class Headers(MutableMapping[str, str]):
         return NotImplemented
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {list(self.multi_items())!r}>"
+        shown = [(name, "***" if name.lower() in _CREDENTIALS else value) for name, value in self.multi_items()]
+        return f"<{type(self).__name__} {shown!r}>"
 
     def getall(self, name: str, default: Any = ()) -> list[str]:
         """Return every value of ``name`` in order of arrival; a list of ``default`` where there is none."""

@@ -246,6 +246,9 @@ class Registrar(ABC):
         _check_uri(uri, "@app.websocket('/path')")
         decorators, register = _decorators(apply)
         names = _subprotocols(subprotocols)
+        for decorator in decorators:
+            # One that reads credentials from the offer has the name that they stand behind agreed on.
+            names += _subprotocols(getattr(decorator, "subprotocols", ()))
 
         def decorate(handler: H) -> H:
             if not _takes(handler, 2):

@@ -34,6 +34,10 @@ class Credentials(NamedTuple):
     username: str | None = None
     password: str | None = None
 
+    def __repr__(self) -> str:
+        # Without what could end up in a log.
+        return f"<{type(self).__name__} {self.auth_type or 'none'}>"
+
 
 class Request:
     """One request. Nothing is parsed before it is asked for.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .app import App
     from .request import Request
 
-__all__ = ["Upgrade", "called", "is_awaitable", "refusable"]
+__all__ = ["Upgrade", "called", "is_awaitable", "refusable", "when_open"]
 
 Handler = Callable[..., Any]
 
@@ -32,13 +32,15 @@ _SIGNAL_EXCEPTION: Final = "websocket.handler.exception"
 class Upgrade:
     """One request on its way to a WebSocket, its handler, and the end of both."""
 
-    __slots__ = ("request", "values", "ws")
+    __slots__ = ("opened", "request", "values", "ws")
 
     def __init__(self, request: Request, values: dict[str, Any]) -> None:
         self.request = request
         self.values = values
         # Whatever the protocol's handshake returned; None while the response can still be an HTTP one.
         self.ws: Any = None
+        # What decorators want to be told of it; see `when_open`.
+        self.opened: tuple[Callable[[Any], object], ...] = ()
 
     @property
     def app(self) -> App:
@@ -101,6 +103,8 @@ class Upgrade:
     async def _open(self) -> None:
         request = self.request
         self.ws = await request.protocol.websocket_handshake(request, self.request.route.subprotocols)
+        for tell in self.opened:
+            tell(self.ws)
         if _SIGNAL_BEFORE in self.app.signal_router:
             await self.app.signal_router.send(_SIGNAL_BEFORE, {"request": request, "websocket": self.ws})
 
@@ -248,6 +252,18 @@ def refusable(handler: Handler, decorators: Iterable[Callable[[Handler], Handler
         return await called(decorated, *(request, _PENDING)[:count], **values)
 
     return call
+
+
+def when_open(request: Request, tell: Callable[[Any], object]) -> bool:
+    """Have ``tell(ws)`` called after the upgrade and before the handler; for the decorators in ``apply``.
+
+    False where the request is not on its way to an upgrade: it is none, or the decorator stands around the handler.
+    """
+    upgrade = _upgrade.get(None)
+    if upgrade is None or upgrade.request is not request or upgrade.ws is not None:
+        return False
+    upgrade.opened += (tell,)
+    return True
 
 
 async def called(function: Handler, *args: Any, **kwargs: Any) -> Any:

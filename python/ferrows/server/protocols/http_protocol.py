@@ -14,6 +14,7 @@ from ..._codec import Head, HeadReader
 from ...deadlines import Deadlines, deadlines
 from ...exceptions import HTTPException, RequestTimeout, ServerError, ServiceUnavailable
 from ...forwarding import forwarded
+from ...log import without_hidden
 from ...request import Request
 from ...response import HTTPResponse, ResponseStream
 from ...upgrade import Upgrade
@@ -625,7 +626,11 @@ class HttpProtocol(HttpProtocolMixin, FerrowsProtocol):
         if not self.app.config.ACCESS_LOG or not access_logger.isEnabledFor(logging.INFO):
             return
         head = self._head
-        line = self._broken_line if head is None else f"{head.method} {_escaped(head.target)} HTTP/{head.version}"
+        line = (
+            self._broken_line
+            if head is None
+            else f"{head.method} {_escaped(without_hidden(head.target))} HTTP/{head.version}"
+        )
         duration = self.loop.time() - self._since
         end = ", aborted" if aborted else ""
         access_logger.info('%s "%s" %d %d %.4f s%s', self._client() or "-", line, status, size, duration, end)
@@ -651,6 +656,7 @@ def _request_line(reader: HeadReader) -> str:
     """What has arrived of a head's first line, up to the first control character; "-" where that is nothing."""
     received = reader.beginning(LOGGED_LINE + 1)
     line = re.split(rb"[\x00-\x1f\x7f]", received, maxsplit=1)[0]
+    line = without_hidden(line)
     shown = _escaped(line[:LOGGED_LINE]) + ("..." if len(line) > LOGGED_LINE else "")
     return shown.strip() or "-"
 
