@@ -30,7 +30,7 @@ export PIP_QUIET := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help setup build serve test test-fast lint type fmt cargo-test differential hostile panics fuzz fuzz-short fuzz-seeds miri audit wheel bench bench-quick bench-instructions bench-setup system-deps clean
+.PHONY: help setup build serve test test-fast lint type fmt cargo-test differential hostile panics fuzz fuzz-short fuzz-seeds miri audit wheel bench bench-quick bench-against bench-instructions bench-setup system-deps clean
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 
@@ -141,6 +141,10 @@ bench-quick: bench-setup ## measure the main table in under five minutes and sho
 	$(BENCH) -m benchmarks.run --quick --output benchmarks/results/quick.json || [ $$? = 1 ]
 	$(BENCH) -m benchmarks.render --no-plots --output benchmarks/results/quick.md benchmarks/results/quick.json
 	@cat benchmarks/results/quick.md
+
+# REV is a commit from before a change whose cost is in question.
+bench-against: bench-setup ## measure the main table against another commit, REV, into docs/performance.md, in ten minutes
+	$(BENCH) -m benchmarks.against $(REV) --page docs/performance.md
 
 # The installed extension has no symbols; this one is built from the same sources beside it.
 bench-instructions: build ## count the instructions of a message under valgrind and write them into docs/performance.md

@@ -19,14 +19,16 @@ import subprocess
 import sys
 import tempfile
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from benchmarks.page import inserted, table
+
 ROOT: Final = Path(__file__).resolve().parent.parent
-BEGIN: Final = "<!-- make bench-instructions: begin -->"
-END: Final = "<!-- make bench-instructions: end -->"
+TARGET: Final = "bench-instructions"
+"""The target of make that rewrites a part of the page."""
 
 TOP: Final = 12
 """Functions that a table names."""
@@ -84,7 +86,7 @@ def main() -> None:
     text = report({workload: profile(workload, arguments.extension) for workload in WORKLOADS})
     print(text)
     if arguments.page:
-        arguments.page.write_text(inserted(arguments.page.read_text("utf-8"), text), "utf-8")
+        arguments.page.write_text(inserted(arguments.page.read_text("utf-8"), text, TARGET), "utf-8")
 
 
 def load_extension(file: Path) -> None:
@@ -332,27 +334,6 @@ def function_name(name: str) -> str:
     name = re.sub(r"'\d+$", "", name)
     name = re.sub(r"(::h[0-9a-f]{16}|\.(constprop|isra|part|lto_priv|cold|llvm)[.\d]*)+$", "", name)
     return name if len(name) <= 80 else f"{name[:77]}..."
-
-
-def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
-    """Return a table in Markdown."""
-    return "\n".join(_rows(head, rows))
-
-
-def _rows(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
-    yield "| " + " | ".join(head) + " |"
-    yield "|" + "|".join(" --- " for _ in head) + "|"
-    for row in rows:
-        yield "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |"
-
-
-def inserted(page: str, text: str) -> str:
-    """Return the page with ``text`` between its markers; ValueError if they are not there."""
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise ValueError(f"the page has no {BEGIN!r} with {END!r} after it")
-    return f"{before}{begin}\n\n{text}\n\n{end}{after}"
 
 
 if __name__ == "__main__":

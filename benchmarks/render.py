@@ -9,10 +9,11 @@ import argparse
 import datetime
 import functools
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from benchmarks.page import table
 from benchmarks.results import CPU, OPENING, P50, P99, P999, RSS, THROUGHPUT, USED_RSS, WIRE, Metric, Part, Run
 from benchmarks.run import RESULTS
 from benchmarks.scenarios import IN_FLIGHT_LIMIT, Family, Scenario, size_label
@@ -336,21 +337,10 @@ def number(value: float | None) -> str:
     return f"{value:,.{decimals}f}"
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table in Markdown."""
-    lines = [_row(head), "|" + "|".join(" --- " for _ in head) + "|"]
-    lines += [_row(row) for row in rows]
-    return "\n".join(lines)
-
-
 def one_line(text: str) -> str:
     """Return the last line that says something, cut where it is long."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1][:300] if lines else "no reason was given"
-
-
-def _row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
 def _order(run: Run, scenario: str, server: str, metric: Metric) -> float:

@@ -43,7 +43,7 @@ def main() -> int:
     """Run what the command line says; return 1 if something could not be measured, 130 after Ctrl-C."""
     arguments = parse()
     signal.signal(signal.SIGTERM, _interrupt)
-    scenarios = [s for s in (quick() if arguments.quick else full()) if re.search(arguments.scenarios, s.name)]
+    scenarios = matching(quick() if arguments.quick else full(), arguments.scenarios)
     run = Run(arguments, scenarios)
     with tempfile.TemporaryDirectory() as folder:
         try:
@@ -61,19 +61,31 @@ def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.run")
     parser.add_argument("--quick", action="store_true", help="the main table only")
+    add_options(parser)
+    return parser.parse_args()
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add what every run can be told."""
     parser.add_argument("--output", type=Path, help="the JSON file to write; by default one named by the date")
     parser.add_argument("--scenarios", default="", metavar="REGEX", help="only scenarios whose name matches")
     parser.add_argument("--servers", default="", metavar="REGEX", help="only servers whose name matches")
     parser.add_argument("--rounds", type=int, help="rounds of every scenario")
     parser.add_argument("--server-core", type=int, default=0)
     parser.add_argument("--loadgen-core", type=int, default=1)
-    return parser.parse_args()
+
+
+def matching(scenarios: Sequence[Scenario], pattern: str) -> list[Scenario]:
+    """Return the scenarios whose name matches."""
+    return [scenario for scenario in scenarios if re.search(pattern, scenario.name)]
 
 
 class Run:
     """One run: what it found out is in ``document``, which is what the JSON file holds."""
 
-    def __init__(self, arguments: argparse.Namespace, scenarios: Sequence[Scenario]) -> None:
+    def __init__(
+        self, arguments: argparse.Namespace, scenarios: Sequence[Scenario], servers: Sequence[Server] = SERVERS
+    ) -> None:
         self.scenarios = scenarios
         self.rounds: int | None = arguments.rounds
         self.cores: tuple[int, int] = (arguments.server_core, arguments.loadgen_core)
@@ -81,7 +93,7 @@ class Run:
         mode = "quick" if arguments.quick else "full"
         self.output: Path = arguments.output or RESULTS / f"{mode}-{started:%Y%m%d-%H%M%S}.json"
         absent = missing()
-        chosen = [server for server in SERVERS if re.search(arguments.servers, server.name)]
+        chosen = [server for server in servers if re.search(arguments.servers, server.name)]
         chosen = [server for server in chosen if any(scenario.takes(server) for scenario in scenarios)]
         self.servers = [server for server in chosen if server.name not in absent]
         self.payloads: Sequence[Path] = ()
@@ -138,7 +150,7 @@ class Run:
             core=self.cores[0],
             host=HOST,
             port=port,
-            environment={**server.environment, "PYTHONPATH": str(ROOT / "python")},
+            environment={**server.environment, "PYTHONPATH": str(server.checkout / "python")},
             folder=ROOT,
         )
 

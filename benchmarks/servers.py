@@ -57,6 +57,8 @@ class Server:
     application: str = ""
     """Whose application it runs, "" for one of its own; it is compared with others that run the same."""
     note: str = ""
+    checkout: Path = ROOT
+    """Where the ferrows is that it imports."""
 
     @property
     def path(self) -> Path:

@@ -3,15 +3,12 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.instructions import (
-    BEGIN,
-    END,
     WORKLOADS,
     Workload,
     by_function,
     by_object,
     exclusive_costs,
     function_name,
-    inserted,
     object_name,
     play,
 )
@@ -98,14 +95,6 @@ def test_tables_add_up_what_has_one_name() -> None:
         "| `eval` | interpreter | 75 | 75.0% |",
         "| `a\\|b` | extension | 25 | 25.0% |",
     ]
-
-
-def test_only_what_is_between_the_markers_is_replaced() -> None:
-    page = f"before\n{BEGIN}\nold\n{END}\nafter\n"
-    assert inserted(page, "new") == f"before\n{BEGIN}\n\nnew\n\n{END}\nafter\n"
-    assert inserted(inserted(page, "new"), "new") == inserted(page, "new")
-    with pytest.raises(ValueError, match="begin"):
-        inserted("no markers", "new")
 
 
 @pytest.mark.parametrize("workload", WORKLOADS, ids=lambda workload: workload.name)

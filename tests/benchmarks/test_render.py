@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from benchmarks.render import by_size, detail, extents, failures, number, one_line, report, table
+from benchmarks.render import by_size, detail, extents, failures, number, one_line, report
 from benchmarks.results import CPU, RSS, WIRE, Run
 from benchmarks.scenarios import DEFLATE_ONE, ECHO_ONE, FIXED_RATE, IDLE, KIB, MATRIX_SERVERS, quick
 
@@ -32,10 +32,6 @@ if TYPE_CHECKING:
 )
 def test_number_has_three_digits_that_count(value: float | None, text: str) -> None:
     assert number(value) == text
-
-
-def test_table_escapes_what_would_end_a_cell() -> None:
-    assert table(("a", "b"), [("1|2", "3")]) == "| a | b |\n| --- | --- |\n| 1\\|2 | 3 |"
 
 
 @pytest.mark.parametrize(
