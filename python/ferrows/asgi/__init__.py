@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from .exchange import ClientDisconnected
 from .host import ASGIHost, serve_asgi
 from .lifespan import LifespanError
 from .protocol import ASGIProtocol
 from .scope import ASGIApplication
-from .websocket import ClientDisconnected
 
 __all__ = ["ASGIApplication", "ASGIHost", "ASGIProtocol", "ClientDisconnected", "LifespanError", "serve_asgi"]

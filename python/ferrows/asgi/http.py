@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from .._codec import Head
 from ..log import error_logger
 from ..server.body import BodyReader
+from .exchange import ClientDisconnected, Exchange, repeats_disconnect
 from .response import COMPLETE, WAITING, WRITING, Responder
 from .scope import Event, http_scope
-from .websocket import ClientDisconnected, repeats_disconnect
 
 if TYPE_CHECKING:
     from .protocol import ASGIProtocol
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["HTTPExchange"]
 
 
-class HTTPExchange(Responder):
+class HTTPExchange(Exchange, Responder):
     """A request and its response. The body is read as the application asks for it.
 
     The task that runs it is not cancelled when the client leaves: the application receives ``http.disconnect``, and its
@@ -52,7 +52,7 @@ class HTTPExchange(Responder):
             await host.application(scope, self.receive, self.send)
             if self.progress != COMPLETE and not self.disconnected:
                 what = "starting" if self.progress == WAITING else "completing"
-                error_logger.error("%s %s: the application returned without %s its response", *_named(scope), what)
+                error_logger.error("%s: the application returned without %s its response", self._describe(scope), what)
                 protocol.break_off(self)
         except BaseException as error:
             self._failed(error, scope)
@@ -143,50 +143,17 @@ class HTTPExchange(Responder):
         """Whether the server's stop can end this at once: a request is let finish."""
         return False
 
-    # ----
+    # ---- the end
 
-    async def _wait(self) -> None:
-        waiter: asyncio.Future[None] = self.protocol.loop.create_future()
-        if self._waiters is None:
-            self._waiters = []
-        self._waiters.append(waiter)
-        await waiter
+    def _describe(self, scope: dict[str, Any]) -> str:
+        return f"{scope['method']} {scope['path']}"
 
-    def _wake(self) -> None:
-        if self._waiters is not None:
-            waiters, self._waiters = self._waiters, None
-            for waiter in waiters:
-                if not waiter.done():
-                    waiter.set_result(None)
+    def _excuses(self, error: BaseException) -> bool:
+        return self.disconnected and repeats_disconnect(error)
 
-    def _failed(self, error: BaseException, scope: dict[str, Any]) -> None:
-        """The application raised: say so once in the log, and answer with 500 if nothing is written yet."""
-        if isinstance(error, GeneratorExit):
-            raise error
-        complete = self.progress == COMPLETE
-        if isinstance(error, asyncio.CancelledError):
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                # The server stops, and this took too long.
-                if not complete and not self.disconnected:
-                    protocol = self.protocol
-                    protocol.break_off(self, answer=False)
-                raise error
-        if isinstance(error, SystemExit | KeyboardInterrupt):
-            error_logger.warning("%s %s raised %r", *_named(scope), error)
-            if not complete and not self.disconnected:
-                self.protocol.break_off(self)
-            if not self.protocol.app.stop_for(error):
-                raise error
-            return
-        if not (self.disconnected and repeats_disconnect(error)):
-            error_logger.error("%s %s failed", *_named(scope), exc_info=error)
-        if not complete and not self.disconnected:
-            self.protocol.break_off(self)
-
-
-def _named(scope: dict[str, Any]) -> tuple[str, str]:
-    return scope["method"], scope["path"]
+    def _break_off(self, *, stopping: bool) -> None:
+        if self.progress != COMPLETE and not self.disconnected:
+            self.protocol.break_off(self, answer=not stopping)
 
 
 def _permitted(progress: int) -> str:

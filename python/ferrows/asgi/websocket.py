@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,24 +12,14 @@ from ..handshake import Handshake
 from ..log import error_logger
 from ..request import Request
 from ..websocket import Websocket
+from .exchange import ClientDisconnected, Exchange, repeats_disconnect
 from .response import Responder, encode_fields
 from .scope import Event, websocket_scope
 
 if TYPE_CHECKING:
     from .protocol import ASGIProtocol
 
-__all__ = ["ClientDisconnected", "WebsocketExchange", "repeats_disconnect"]
-
-
-class ClientDisconnected(WebsocketClosed, OSError):
-    """What ``send`` raises once the client has left, as the specification wants it since 2.4: an OSError.
-
-    ``code`` and ``reason`` are a WebSocket's; 1006 for HTTP.
-    """
-
-    def __init__(self, code: int = 1006, reason: str = "") -> None:
-        super().__init__(code, reason)
-        self.errno = errno.EPIPE
+__all__ = ["WebsocketExchange"]
 
 
 class ASGIWebsocket(Websocket):
@@ -51,7 +40,7 @@ class ASGIWebsocket(Websocket):
         return ClientDisconnected(ended.code, ended.reason)
 
 
-class WebsocketExchange:
+class WebsocketExchange(Exchange):
     """A connection on its way to a WebSocket, and what an application receives and sends on it.
 
     The opening handshake is valid, and waits for the application's word: ``websocket.accept``, ``websocket.close``
@@ -175,11 +164,7 @@ class WebsocketExchange:
             self._asked = True
             return {"type": "websocket.connect"}
         while self._recv is None and not self.disconnected and not self._closed:
-            waiter: asyncio.Future[None] = self.protocol.loop.create_future()
-            if self._waiters is None:
-                self._waiters = []
-            self._waiters.append(waiter)
-            await waiter
+            await self._wait()
         if self._recv is not None:
             return await self.receive()
         self._end = 1006, ""
@@ -258,41 +243,18 @@ class WebsocketExchange:
             self._wake()
             self.protocol.complete(denial)
 
-    def _wake(self) -> None:
-        if self._waiters is not None:
-            waiters, self._waiters = self._waiters, None
-            for waiter in waiters:
-                if not waiter.done():
-                    waiter.set_result(None)
-
     # ---- the end
 
-    def _failed(self, error: BaseException, scope: dict[str, Any]) -> None:
-        """The application raised: say so once in the log, and end the connection with the code that fits."""
-        if isinstance(error, GeneratorExit):
-            raise error
-        if isinstance(error, asyncio.CancelledError):
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                # The server stops, and the application has not ended within the time that it had.
-                self._drop(1001)
-                raise error
-        if isinstance(error, SystemExit | KeyboardInterrupt):
-            error_logger.warning("websocket %s raised %r", scope["path"], error)
-            self._drop(1011)
-            if not self.protocol.app.stop_for(error):
-                raise error
-            return
-        if not (self._is_over() and repeats_disconnect(error, self._end)):
-            error_logger.error("websocket %s failed", scope["path"], exc_info=error)
-        self._drop(1011)
+    def _describe(self, scope: dict[str, Any]) -> str:
+        return f"websocket {scope['path']}"
 
-    def _is_over(self) -> bool:
-        return self.disconnected or (self.ws is not None and not self.ws.open)
+    def _excuses(self, error: BaseException) -> bool:
+        over = self.disconnected or (self.ws is not None and not self.ws.open)
+        return over and repeats_disconnect(error, self._end)
 
-    def _drop(self, code: int) -> None:
+    def _break_off(self, *, stopping: bool) -> None:
         if self.ws is not None:
-            self.ws.end_connection(code, "internal error" if code == 1011 else "")
+            self.ws.end_connection(*((1001, "") if stopping else (1011, "internal error")))
         elif not self._closed and not self.disconnected:
             self._refuse_broken()
 
@@ -316,24 +278,3 @@ def _message(event: Event) -> str | bytes:
         return text
     kinds = f"{type(text).__name__} text and {type(data).__name__} bytes"
     raise TypeError(f"websocket.send with {kinds}, permitted: text of str or bytes of bytes-like, the other None")
-
-
-def repeats_disconnect(error: BaseException | None, end: tuple[int, str] | None = None) -> bool:
-    """Whether an exception says nothing but that the client has left.
-
-    It does if it is ours or is raised from it. So does what Starlette makes of the disconnect that it has received,
-    where its application lets it through: ClientDisconnect, and WebSocketDisconnect with the same code as ``end``.
-    """
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        if isinstance(error, BaseExceptionGroup):
-            return all(repeats_disconnect(each, end) for each in error.exceptions)
-        if isinstance(error, ClientDisconnected):
-            return True
-        if type(error).__name__ == "WebSocketDisconnect" and end is not None:
-            return getattr(error, "code", None) == end[0]
-        if type(error).__name__ == "ClientDisconnect" and end is None:
-            return True
-        error = error.__cause__
-    return False
