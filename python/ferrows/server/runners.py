@@ -21,12 +21,14 @@ from .accepting import BatchAccepting
 from .admission import Admission
 from .async_server import AsyncioServer
 from .banner import log_banner
+from .beginning import Entrance
 from .descriptors import keep_a_spare
 from .goodbye import get_goodbye
 from .joined import JoinedServers
 from .loop import loop_name, new_event_loop
 from .protocols.http_protocol import HttpProtocol
 from .proxy_protocol import behind_proxies
+from .secure import TLSEntrance
 from .socket import bind_unix_socket, check_port, shared_port
 
 if TYPE_CHECKING:
@@ -99,11 +101,10 @@ def serve(
         **_websocket_arguments(app, protocol),
     )
     options = dict(asyncio_server_kwargs or {})
-    if ssl is not None:
-        # The loops' own limit is a minute, for which anybody could hold a connection by saying nothing.
-        options.setdefault("ssl_handshake_timeout", app.config.REQUEST_HEAD_TIMEOUT)
-    make_first, listen_ssl = behind_proxies(make_protocol, app.config, connections, ssl, options)
-    listen = _Listener(make_first, host, port, sock, unix, listen_ssl, reuse_port, backlog, options)
+    entrance = Entrance(make_protocol, app.config, connections, signal.admission, unix)
+    tls = TLSEntrance.taken(entrance, ssl, options)
+    make_first = behind_proxies(entrance, tls) or (make_protocol if tls is None else tls.make)
+    listen = _Listener(make_first, host, port, sock, unix, reuse_port, backlog, options)
     if run_async:
         loop = asyncio.get_running_loop() if loop is None else loop
         return AsyncioServer(app, loop, listen.on(loop), connections, unix=unix, signal=signal)
@@ -162,14 +163,13 @@ class _Listener:
     port: int | None
     sock: socket.socket | Sequence[socket.socket] | None
     unix: str | None
-    ssl: ssl_module.SSLContext | None
     reuse_port: bool
     backlog: int
     options: dict[str, Any]
 
     async def on(self, loop: asyncio.AbstractEventLoop, *, start_serving: bool = True) -> Any:
         make_protocol = functools.partial(self.make_protocol, loop=loop)
-        options: dict[str, Any] = {"ssl": self.ssl, "backlog": self.backlog, **self.options}
+        options: dict[str, Any] = {"backlog": self.backlog, **self.options}
         if loop_name(loop) != "uvloop":
             # asyncio's own loop accepts up to `backlog` connections in a turn.
             server = await self._begin(loop, make_protocol, {"start_serving": start_serving, **options})
