@@ -241,9 +241,9 @@ async def says_nothing(server: AsyncioServer, authority: Authority) -> None:
 async def does_not_trust_us(server: AsyncioServer, authority: Authority) -> None:
     # asyncio's clients leave without the alert.
     def shake_hands() -> None:
-        with socket.create_connection(server.sockets[0].getsockname()[:2]) as sock:
-            with pytest.raises(ssl.SSLCertVerificationError):
-                ssl.create_default_context().wrap_socket(sock, server_hostname="localhost")
+        sock = socket.create_connection(server.sockets[0].getsockname()[:2])
+        with sock, pytest.raises(ssl.SSLCertVerificationError):
+            ssl.create_default_context().wrap_socket(sock, server_hostname="localhost")
 
     await asyncio.to_thread(shake_hands)
 

@@ -35,7 +35,6 @@ class Beginning(asyncio.BaseProtocol):
     """
 
     __slots__ = (
-        "__weakref__",
         "admission",
         "begun",
         "conn_info",
