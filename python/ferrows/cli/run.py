@@ -27,7 +27,8 @@ from ..server.target import Program
 from ..server.worker import is_worker
 from .failure import Failure
 from .options import from_environment, options
-from .target import hosted, load
+from .target import CodeError, hosted, load
+from .waiting import wait_for_change
 
 __all__ = ["arguments_given", "run"]
 
@@ -48,7 +49,13 @@ def run(arguments: argparse.Namespace) -> int:
         raise Failure(str(error)) from None
     loop = _use_uvloop(given.get("loop"))
     target = given["target"]
-    found = load(target, factory=given.get("factory", False), app_dir=given.get("app_dir"))
+    try:
+        found = load(target, factory=given.get("factory", False), app_dir=given.get("app_dir"))
+    except CodeError as failure:
+        # A worker's supervisor waits, if there is one.
+        if not given.get("again") or not _reloads(given) or is_worker():
+            raise
+        wait_for_change(failure, _code(given), given.get("reload_dir", ()))
     app = hosted(found, target, **{name: given[name] for name in ("root_path", "lifespan") if name in given})
     app.config.update({option.setting: given[option.name] for option in options() if option.setting in _of(given)})
     app.config.update(loop)
@@ -109,14 +116,22 @@ def _run_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
             wanted["sock"] = inherited_socket(given["fd"])
         except OSError as error:
             raise Failure(f"--fd: {error.strerror}") from None
-    if given.get("reload", "reload_dir" in given):
+    if _reloads(given):
         wanted["auto_reload"] = True
         if "reload_dir" in given:
             wanted["reload_dir"] = given["reload_dir"]
     if given.get("again") and (wanted.get("workers", 1) != 1 or "auto_reload" in wanted):
-        wanted["target"] = _Command(Path(given.get("app_dir", ".")).absolute())
+        wanted["target"] = _Command(_code(given))
     tls = _tls(given)
     return wanted if tls is None else {**wanted, "ssl": tls}
+
+
+def _reloads(given: Mapping[str, Any]) -> bool:
+    return bool(given.get("reload", "reload_dir" in given))
+
+
+def _code(given: Mapping[str, Any]) -> Path:
+    return Path(given.get("app_dir", ".")).absolute()
 
 
 @dataclass(frozen=True)
