@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import copy
+import errno
 import importlib
 import importlib.util
 import json
 import logging
 import os
+import socket
 import ssl
 import sysconfig
 import tomllib
@@ -22,7 +24,7 @@ from ..app import App
 from ..config import Config
 from ..exceptions import FerrowsException
 from ..log import LOGGING_CONFIG_DEFAULTS
-from ..server.socket import inherited_socket
+from ..server.socket import ALL_INTERFACES, inherited_socket
 from ..server.target import Program
 from ..server.worker import is_worker
 from .failure import Failure
@@ -115,7 +117,7 @@ def _run_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
         try:
             wanted["sock"] = inherited_socket(given["fd"])
         except OSError as error:
-            raise Failure(f"--fd: {error.strerror}") from None
+            raise Failure(f"--fd: {str(error.strerror).lower()}") from None
     if _reloads(given):
         wanted["auto_reload"] = True
         if "reload_dir" in given:
@@ -214,7 +216,7 @@ def _explained(error: BaseException, given: Mapping[str, Any]) -> Failure:
         return Failure(f"certificate {tls.get('cert')!r} with key {tls.get('key')!r} cannot be used: {why}")
     if isinstance(error, OSError) and error.filename is None and error.errno is not None:
         where = given.get("uds") or f"{_authority(given)}"
-        return Failure(f"cannot listen on {where}: {_reason(error)}")
+        return Failure(f"cannot listen on {where}: {_reason(error)}{_permitted(error, given)}")
     if isinstance(error, OSError) and error.filename is not None:
         return Failure(f"{error.filename}: {(error.strerror or str(error)).lower()}")
     return Failure(str(error))
@@ -222,8 +224,30 @@ def _explained(error: BaseException, given: Mapping[str, Any]) -> Failure:
 
 def _reason(error: OSError) -> str:
     # Event loops put more around it, each in its way. An error of name resolution has numbers of its own.
-    known = error.errno is not None and error.errno > 0
-    return os.strerror(error.errno).lower() if known and error.errno else str(error.strerror or error).lower()
+    if error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno).lower()
+    return str(error.strerror or error).partition(":")[0].lower()
+
+
+def _permitted(error: OSError, given: Mapping[str, Any]) -> str:
+    """What would do in place of an address that cannot be had."""
+    if "uds" in given or "fd" in given:
+        return ""
+    if error.errno == errno.EADDRINUSE:
+        return ", permitted: a port that is free, or 0 for any such"
+    if error.errno == errno.EACCES and 0 < (port := given.get("port", 8000)) < _first_open_port():
+        return f", permitted to this user: ports from {_first_open_port()} on, or 0 for any that is free, not {port}"
+    if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL or (error.errno or 0) < 0:
+        return f", permitted: an address or a name of this machine, or {ALL_INTERFACES!r} for all of them"
+    return ""
+
+
+def _first_open_port() -> int:
+    """The first port that anybody may listen on; Linux lets it be set."""
+    try:
+        return int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text())
+    except (OSError, ValueError):
+        return 1024
 
 
 def _authority(given: Mapping[str, Any]) -> str:
