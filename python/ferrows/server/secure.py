@@ -122,6 +122,10 @@ class SecureConnection(Beginning, asyncio.Protocol):
             error_logger.exception("connection failed in its TLS handshake")
             self.abort()
         else:
+            if following is None:
+                self.loop.call_soon(self._go_on, None)
+                return
+            # What a task tells a future that it has taken note of (asyncio's own protocol between the two).
             following._asyncio_future_blocking = False
             following.add_done_callback(self._go_on)
 

@@ -163,8 +163,10 @@ class HttpProtocol(HttpProtocolMixin, FerrowsProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Wait for the first request, as long as for a head."""
         super().connection_made(transport)
-        if not self.lost:
-            self._set_deadline(self._first_head_timeout())
+        info = self.conn_info
+        if info is not None and not info.lost:
+            timeout: float = self.app.config.REQUEST_HEAD_TIMEOUT
+            self._set_deadline(timeout if info.begun is None else self._rest_of(timeout, info.begun))
 
     def data_received(self, data: bytes) -> None:
         """Read a request as far as it has arrived."""
@@ -185,12 +187,8 @@ class HttpProtocol(HttpProtocolMixin, FerrowsProtocol):
                 if not task.done():
                     self.task = task
 
-    def _first_head_timeout(self) -> float:
+    def _rest_of(self, timeout: float, begun: float) -> float:
         """What TLS and a proxy's header have left of the time for the first head."""
-        timeout: float = self.app.config.REQUEST_HEAD_TIMEOUT
-        begun = None if self.conn_info is None else self.conn_info.begun
-        if begun is None:
-            return timeout
         # Rounded up, so that not every connection needs a timer of its own (deadlines.py).
         step = timeout / _HEAD_TIMEOUT_STEPS
         return max(1, math.ceil((begun + timeout - self.loop.time()) / step)) * step
