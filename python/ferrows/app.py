@@ -30,8 +30,8 @@ from .registration import (
     RouteRegistration,
     SignalRegistration,
 )
-from .response import HTTPResponse
-from .routing import Route, Router
+from .response import HTTPResponse, empty
+from .routing import WEBSOCKET, Route, Router
 from .server.asgi_application import serve_scope
 from .server.async_server import AsyncioServer
 from .server.events import call_listener
@@ -399,12 +399,14 @@ class App(Registrar):
         if not self._finalized:
             self.finalize()
         before, after = self._request_middleware, self._response_middleware
+        router = self.router
         unrouted: HTTPException | None = None
         response: HTTPResponse | None
         try:
             try:
-                host = request.host if self.router.knows_hosts else ""
-                route, values = self.router.resolve(request.path, request.method, host)
+                host = request.host if router.knows_hosts else ""
+                method = WEBSOCKET if router.shares_paths and request.wants_websocket else request.method
+                route, values = router.resolve(request.path, method, host)
             except HTTPException as error:
                 # Middleware has its say all the same: it may redirect, or answer a CORS preflight.
                 unrouted = error
@@ -414,15 +416,16 @@ class App(Registrar):
             response = await _run_request_middleware(before, request) if before else None
             if response is None:
                 if unrouted is not None:
-                    raise unrouted
-                if route.websocket:
+                    response = _without_route(request, router, unrouted)
+                elif route.websocket:
                     return Upgrade(request, values)
-                result = route.handler(request, **values)
-                response = await result if is_awaitable(result) else result
-                if not isinstance(response, HTTPResponse):
-                    if response is None and request.responded:
-                        return None
-                    raise invalid_response(request, response)
+                else:
+                    result = route.handler(request, **values)
+                    response = await result if is_awaitable(result) else result
+                    if not isinstance(response, HTTPResponse):
+                        if response is None and request.responded:
+                            return None
+                        raise invalid_response(request, response)
         except Exception as error:
             if request.responded:
                 raise
@@ -660,6 +663,13 @@ async def _run_request_middleware(middleware: tuple[Handler, ...], request: Requ
                 raise invalid_response(request, response)
             return response
     return None
+
+
+def _without_route(request: Request, router: Router, unrouted: HTTPException) -> HTTPResponse:
+    # RFC 9110 §9.3.7: an asterisk asks about the server, not about something on it.
+    if request.path != "*" or request.method != "OPTIONS":
+        raise unrouted
+    return empty(headers={"Allow": ", ".join(router.methods)})
 
 
 def _unwrapped(handler: Handler) -> Handler:

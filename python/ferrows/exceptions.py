@@ -81,8 +81,11 @@ class HandshakeError(FerrowsException):
     """A client's opening handshake failed (RFC 6455 §4.1): the server refused it, or broke its rules.
 
     ``status``, ``headers`` and ``body`` are the answer's: None, empty and empty where none came. Of a long body only
-    the beginning is kept. A ``status`` of 101 means that the server agreed to something that it may not.
+    the beginning is kept. A ``status`` of 101 means that the server agreed to something that it may not. ``url`` is
+    what was to be opened, without password and query; "" where that is not known.
     """
+
+    url = ""
 
     def __init__(
         self, message: str, status: int | None = None, headers: Mapping[str, str] | None = None, body: bytes = b""
@@ -92,6 +95,9 @@ class HandshakeError(FerrowsException):
         self.status = status
         self.headers: Mapping[str, str] = {} if headers is None else headers
         self.body = body
+
+    def __str__(self) -> str:
+        return f"{self.url}: {self.message}" if self.url else self.message
 
 
 class RequestCancelled(FerrowsException):

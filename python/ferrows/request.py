@@ -118,6 +118,11 @@ class Request:
         return self._head.target
 
     @property
+    def wants_websocket(self) -> bool:
+        """Whether it asks for a WebSocket, rightly or not: a GET with ``Upgrade: websocket`` that Connection names."""
+        return self._head.websocket
+
+    @property
     def raw_headers(self) -> list[tuple[bytes, bytes]]:
         """The headers as they came: names as the client spelled them, values without the white space around them."""
         return self._head.headers

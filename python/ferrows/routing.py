@@ -20,9 +20,13 @@ from uuid import UUID
 from .config import WebsocketSettings
 from .exceptions import BadRequest, MethodNotAllowed, NotFound, ServerError
 
-__all__ = ["Parameter", "Route", "Router"]
+__all__ = ["WEBSOCKET", "Parameter", "Route", "Router"]
 
 Handler = Callable[..., Any]
+
+WEBSOCKET: Final = "websocket"
+"""Stands for the method of a request that asks for a WebSocket, where that makes a difference; no method is in lower
+case."""
 
 # Stands for an encoded slash while a path is matched: no UTF-8 decodes to it.
 _SLASH: Final = "\udc2f"
@@ -60,6 +64,11 @@ class Route:
     request_middleware: tuple[Handler, ...] = ()
     response_middleware: tuple[Handler, ...] = ()
     tokens: tuple[str | Parameter, ...] = ()
+
+    @property
+    def keys(self) -> frozenset[str]:
+        """What it answers, as the router keeps it: its methods, or :data:`WEBSOCKET`."""
+        return _WEBSOCKET_ALONE if self.websocket else self.methods
 
     @property
     def uri(self) -> str:
@@ -101,6 +110,15 @@ class Router:
         self._taken: dict[tuple[str, str, bool, str], Route] = {}
         self._named: dict[str, list[Route]] = {}
         self._compiled: _Compiled | None = None
+        # Plain attributes, as they are asked for each request.
+        self.knows_hosts = True
+        """Whether the host of a request matters."""
+        self.shares_paths = True
+        """Whether there is a path with a route for GET and one for WebSockets.
+
+        :meth:`resolve` then wants to know which of them is asked for, by the method ``GET`` or :data:`WEBSOCKET`. Where
+        a path has only one of the two it gets both kinds of requests: a websocket route refuses what is no handshake.
+        """
 
     def register_pattern(self, label: str, cast: Callable[[str], Any], pattern: str) -> None:
         """Make ``<name:label>`` match the regular expression and arrive as ``cast(text)`` (ValueError: no match)."""
@@ -109,7 +127,10 @@ class Router:
         self._types[label] = Parameter(label, label, _plain_regex(pattern, label), cast, _CUSTOM_WEIGHT)
 
     def add(self, route: Route) -> Route:
-        """Register a route; ValueError for a path that cannot be parsed or that another route has already."""
+        """Register a route; ValueError for a path that cannot be parsed or that another route has already.
+
+        A path may have a websocket route and one for GET: see :attr:`shares_paths`.
+        """
         if not route.path.startswith("/"):
             raise ValueError(f"path {route.path!r} must begin with a slash")
         route.tokens = tuple(_parse(route.path, self._types))
@@ -119,7 +140,7 @@ class Router:
             (host, shape.removesuffix("/"), slash, method)
             for host in route.hosts or ("",)
             for slash in _endings(route)
-            for method in route.methods
+            for method in route.keys
         ]
         for key in keys:
             if key in self._taken:
@@ -130,7 +151,7 @@ class Router:
         self._taken.update(dict.fromkeys(keys, route))
         self._named.setdefault(route.name, []).append(route)
         self.routes.append(route)
-        self._compiled = None
+        self._compiled, self.knows_hosts, self.shares_paths = None, True, True
         return route
 
     def named(self, name: str, accepts: Callable[[Route], bool] = lambda route: True) -> Route | None:
@@ -138,17 +159,21 @@ class Router:
         return next((route for route in self._named.get(name, ()) if accepts(route)), None)
 
     @property
+    def methods(self) -> list[str]:
+        """The methods that at least one path answers, and OPTIONS, which the server itself does."""
+        methods = {"OPTIONS"}.union(*(route.methods for route in self.routes))
+        if any("GET" in route.methods and not route.websocket for route in self.routes):
+            methods.add("HEAD")
+        return sorted(methods)
+
+    @property
     def compiled(self) -> bool:
         return self._compiled is not None
 
-    @property
-    def knows_hosts(self) -> bool:
-        """Whether the host of a request matters."""
-        return self._compiled is None or self._compiled.knows_hosts
-
     def compile(self) -> None:
         """Build the dict and the tree that ``resolve`` uses."""
-        self._compiled = _Compiled(self.routes)
+        self._compiled = compiled = _Compiled(self.routes)
+        self.knows_hosts, self.shares_paths = compiled.knows_hosts, compiled.shares_paths
 
     def resolve(self, path: str, method: str, host: str = "") -> tuple[Route, dict[str, Any]]:
         """Find the route and its parameters, not to be changed, for a raw (still percent-encoded) path.
@@ -171,6 +196,8 @@ class Router:
                     return route, dict(zip(names, values, strict=True)) if values else {}
                 allowed.update(methods)
         if allowed:
+            allowed.discard(WEBSOCKET)
+            method = "GET" if method == WEBSOCKET else method
             raise MethodNotAllowed(f"Method {method} not allowed for URL {path}", method, sorted(allowed))
         raise NotFound(f"Requested URL {path} not found")
 
@@ -309,6 +336,8 @@ def _endings(route: Route) -> tuple[bool, ...]:
 # --------------------------------------------------------------------------------------------------------------------
 # What is compiled
 
+_WEBSOCKET_ALONE: Final = frozenset({WEBSOCKET})
+
 _Methods = dict[str, Route]
 _Candidate = tuple[_Methods, Sequence[Any]]
 # For each parameter the group of the expression that holds its text, and what makes its value of it.
@@ -331,8 +360,10 @@ class _Compiled:
                 else:
                     table = self._hosts.setdefault(host.lower(), _Table())
                 table.add(route)
+        self.shares_paths = False
         for table in (self._any, *self._hosts.values(), *self._suffixes.values()):
-            table.answer_head()
+            for ends in table.ends:
+                self.shares_paths |= ends.complete()
         self.direct: dict[str, _Methods] = {} if self._hosts or self._suffixes else self._any.direct()
         """The paths that need neither decoding nor a search, where all hosts are alike."""
 
@@ -365,14 +396,21 @@ class _Ends:
 
     def add(self, route: Route) -> None:
         for slash in _endings(route):
-            (self.slash if slash else self.bare).update(dict.fromkeys(route.methods, route))
+            (self.slash if slash else self.bare).update(dict.fromkeys(route.keys, route))
 
-    def answer_head(self) -> None:
-        # RFC 9110 §9.3.2: HEAD is GET without content. A websocket route has nothing to describe.
+    def complete(self) -> bool:
+        """Say who answers what no route was registered for; tell whether GET and WebSockets have one each."""
+        shared = False
         for methods in (self.bare, self.slash):
-            get = methods.get("GET")
-            if get is not None and not get.websocket:
+            get, websocket = methods.get("GET"), methods.get(WEBSOCKET)
+            shared |= get is not None and websocket is not None
+            if get is not None:
+                # RFC 9110 §9.3.2: HEAD is GET without content. A websocket route has nothing to describe.
                 methods.setdefault("HEAD", get)
+                methods.setdefault(WEBSOCKET, get)
+            elif websocket is not None:
+                methods["GET"] = websocket
+        return shared
 
 
 class _Node(_Ends):
@@ -411,7 +449,7 @@ class _Table:
     def __init__(self) -> None:
         self._static: dict[str, _Node] = {}
         self._root = _Node()
-        self._nodes: list[_Ends] = [self._root]
+        self.ends: list[_Ends] = [self._root]
 
     def add(self, route: Route) -> None:
         if not route.parameters:
@@ -430,10 +468,6 @@ class _Table:
                 self._tail(node, segments[index:], route)
                 return
         node.add(route)
-
-    def answer_head(self) -> None:
-        for node in self._nodes:
-            node.answer_head()
 
     def direct(self) -> dict[str, _Methods]:
         """The routes without parameters by the path of a request."""
@@ -461,7 +495,7 @@ class _Table:
         node = places.get(key)
         if node is None:
             node = places[key] = _Node()
-            self._nodes.append(node)
+            self.ends.append(node)
         return node
 
     def _edge(self, node: _Node, segment: Sequence[str | Parameter], parameters: Sequence[Parameter]) -> _Node:
@@ -472,7 +506,7 @@ class _Table:
             if edge.regex.pattern == regex.pattern:
                 return edge.node
         following = _Node()
-        self._nodes.append(following)
+        self.ends.append(following)
         node.edges.append(_Edge(weight, regex, _slots(parameters), following))
         node.edges.sort(key=lambda edge: edge.weight)
         return following
@@ -486,11 +520,11 @@ class _Table:
         if tail is None:
             crosses = any(parameter.weight == _PATH_WEIGHT for parameter in parameters)
             tail = _Tail(_PATH_WEIGHT if crosses else _REGEX_WEIGHT, regex, slots, _Ends())
-            self._nodes.append(tail.ends)
+            self.ends.append(tail.ends)
             node.tails.append(tail)
             node.tails.sort(key=lambda tail: tail.weight)
         # The expression itself says whether a slash may follow.
-        tail.ends.bare.update(dict.fromkeys(route.methods, route))
+        tail.ends.bare.update(dict.fromkeys(route.keys, route))
 
 
 def _segments(tokens: Sequence[str | Parameter]) -> list[list[str | Parameter]]:

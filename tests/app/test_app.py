@@ -222,7 +222,22 @@ def test_route_needs_a_method(app: App) -> None:
 def test_conflict_is_an_error_at_registration(app: App) -> None:
     app.add_route(lambda request: None, "/x")
     with pytest.raises(ValueError, match="conflicts with /x"):
-        app.add_websocket_route(lambda request, ws: None, "/x")
+        app.add_route(lambda request: None, "/x/")
+
+
+@pytest.mark.parametrize(
+    ("add", "methods"),
+    [
+        (lambda app: None, "OPTIONS"),
+        (lambda app: app.add_websocket_route(lambda request, ws: None, "/ws"), "GET, OPTIONS"),
+        (lambda app: app.add_route(lambda request: None, "/x", ["GET", "PATCH"]), "GET, HEAD, OPTIONS, PATCH"),
+    ],
+)
+async def test_options_of_the_server_are_all_methods_of_its_paths(app: App, ask: Ask, add: Any, methods: str) -> None:
+    add(app)
+    response = await ask(app, "*", "OPTIONS")
+    assert response is not None
+    assert (response.status, response.headers["Allow"], response.body) == (204, methods, b"")
 
 
 def test_error_format_must_be_one_that_there_is(app: App) -> None:

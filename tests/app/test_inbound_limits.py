@@ -85,7 +85,7 @@ async def test_breach_closes_with_1008_is_counted_and_logged_once_a_second(caplo
             await asyncio.sleep(0.005)
         assert server.refusals == {"messages": 1, "bytes": 1, "pings": 1, "fragments": 1}
     lines = [record for record in caplog.records if record.name == "ferrows.error"]
-    assert lines[0].getMessage() == "1 WebSockets closed with 1008, the latest for WEBSOCKET_MESSAGE_RATE"
+    assert lines[0].getMessage() == "WebSocket of 127.0.0.1 closed with 1008: WEBSOCKET_MESSAGE_RATE is exceeded"
     assert lines[0].levelno == logging.WARNING
     assert len(lines) == 1
 

@@ -263,7 +263,7 @@ def test_route_of_a_host_comes_before_the_one_for_all() -> None:
         (route("/<x>"), route("/<y>")),
         (route("/<x>"), route("/<y:str>/")),
         (route("/<x:[a-z]>"), route("/<y:[a-z]>")),
-        (route("/a", websocket=True), route("/a")),
+        (route("/a", websocket=True), route("/a/", websocket=True)),
         (route("/a", hosts=("x",)), route("/a", hosts=("y", "x"))),
         (route("/é"), route("/%C3%A9")),
     ],
@@ -283,6 +283,10 @@ def test_conflict_is_an_error_at_registration(first: Route, second: Route) -> No
         (route("/<x>"), route("/<y:int>")),
         (route("/a", hosts=("x",)), route("/a", hosts=("y",))),
         (route("/a", hosts=("x",)), route("/a")),
+        (route("/a", websocket=True), route("/a")),
+        (route("/a", "GET", "POST"), route("/a/", websocket=True)),
+        (route("/<x>", websocket=True), route("/<y>")),
+        (route("/<x:path>", websocket=True), route("/<y:path>")),
     ],
 )
 def test_routes_that_differ_are_no_conflict(first: Route, second: Route) -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
+import re
+import signal
 import socket
 import ssl
 import threading
@@ -772,7 +775,7 @@ def test_run_serves_until_the_app_is_stopped(app: App, caplog: pytest.LogCapture
     banner = caplog.records[0].getMessage()
     assert "served: ferrows " in banner and " on http://127.0.0.1:" in banner
     assert ("uvloop" if app.config.USE_UVLOOP else "asyncio") in banner
-    assert len(caplog.records) == 2
+    assert len(caplog.records) == 3
 
 
 def test_run_without_a_banner_on_a_loop_that_is_given(app: App, caplog: pytest.LogCaptureFixture) -> None:
@@ -820,17 +823,82 @@ def test_run_whose_process_listener_fails_raises(app: App) -> None:
         app.run(port=0)
 
 
-def test_stop_during_the_start_ends_the_start(app: App) -> None:
-    order: list[str] = []
+EVENTS = ("before_server_start", "after_server_start", "before_server_stop", "after_server_stop")
 
+
+@pytest.mark.parametrize(
+    ("hanging", "order"),
+    [
+        ("before_server_start", ["before_server_start", "cancelled", "after_server_stop"]),
+        (
+            "after_server_start",
+            ["before_server_start", "after_server_start", "cancelled", "before_server_stop", "after_server_stop"],
+        ),
+    ],
+)
+@pytest.mark.parametrize("use_uvloop", [False, True], ids=["asyncio", "uvloop"])
+def test_stop_during_the_start_breaks_it_off_and_ends_what_had_begun(
+    app: App, hanging: str, order: list[str], use_uvloop: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="ferrows.root")
+    app.config.USE_UVLOOP = use_uvloop
+    found: list[str] = []
+
+    async def hang(app: App) -> None:
+        app.stop()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            found.append("cancelled")
+
+    for event in EVENTS:
+        app.register_listener(lambda app, event=event: found.append(event), event)
+    app.register_listener(hang, hanging)
+    # Behind the one that is cancelled.
+    app.register_listener(lambda app: found.append("too late"), hanging)
+    app.run(port=0)
+    assert found == order
+    assert caplog.messages[-2] == "App.stop: the start is broken off"
+    assert caplog.messages[-1].startswith("stopped after 0.")
+
+
+def test_listener_that_misses_what_the_start_would_have_made_is_logged(
+    app: App, caplog: pytest.LogCaptureFixture
+) -> None:
     @app.before_server_start
     async def hang(app: App) -> None:
         app.stop()
         await asyncio.Event().wait()
 
-    app.after_server_start(lambda app: order.append("started"))
+    app.after_server_stop(lambda app: app.ctx.database.close())
     app.run(port=0)
-    assert order == []
+    assert "listener of after_server_stop failed" in caplog.messages
+
+
+def test_stop_is_logged_when_it_begins_and_when_it_is_over(app: App, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger="ferrows.root")
+    app.config.update(GRACEFUL_SHUTDOWN_TIMEOUT=3, DRAIN_DELAY=0.01)
+    app.after_server_start(lambda app: os.kill(os.getpid(), signal.SIGTERM))
+    app.run(port=0)
+    assert caplog.messages[-2] == (
+        "SIGTERM: stopping, no new connections after 0.01 s, 0 connections with up to 3 s to end"
+    )
+    assert re.fullmatch(r"stopped after 0\.\d s\. .+", caplog.messages[-1])
+
+
+def test_stop_that_is_asked_for_twice_says_so(app: App, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger="ferrows.root")
+
+    @app.before_server_stop
+    async def again(app: App) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.Event().wait()
+
+    app.after_server_start(lambda app: os.kill(os.getpid(), signal.SIGTERM))
+    app.run(port=0)
+    lines = [line.partition(":")[0] for line in caplog.messages[-3:-1]]
+    assert lines in (["SIGTERM", "SIGINT again"], ["SIGTERM", "SIGTERM again"])
 
 
 def test_keyboard_interrupt_from_the_loop_stops_gracefully(app: App) -> None:

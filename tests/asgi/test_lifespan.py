@@ -94,6 +94,29 @@ async def test_listeners_go_around_the_lifespan() -> None:
     ]
 
 
+async def test_startup_that_is_broken_off_is_cancelled_and_gets_no_shutdown() -> None:
+    order: list[str] = []
+    begun = asyncio.Event()
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        order.append((await receive())["type"])
+        begun.set()
+        try:
+            await receive()
+        finally:
+            order.append("cancelled")
+
+    host = ASGIHost(application, env_prefix=None)
+    for event in ("before_server_stop", "after_server_stop"):
+        host.register_listener(lambda _, event=event: order.append(event), event)
+    serving = asyncio.create_task((await host.create_server(port=0)).serve_forever())
+    await begun.wait()
+    serving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await serving
+    assert order == ["lifespan.startup", "cancelled", "after_server_stop"]
+
+
 async def test_state_is_copied_into_every_scope() -> None:
     shared: list[int] = []
 

@@ -376,6 +376,14 @@ async def test_websocket_over_http_2(app: App) -> None:
     ]
 
 
+async def test_scope_says_which_route_of_a_path_is_meant(app: App) -> None:
+    app.add_route(lambda request: text("page"), "/x", name="page")
+    app.add_websocket_route(lambda request, ws: ws.send("chat"), "/x", name="chat")
+    assert (await ask(app, http_scope("/x"), body())).sent[-1]["body"] == b"page"
+    channels = await ask(app, websocket_scope("/x"), CONNECT, disconnect(1000))
+    assert channels.sent[1] == {"type": "websocket.send", "text": "chat"}
+
+
 async def test_client_that_left_before_its_connection_has_no_handler(app: App) -> None:
     assert (await ask(app, websocket_scope(), disconnect(1006))).sent == []
 

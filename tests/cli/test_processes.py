@@ -90,11 +90,22 @@ def test_command_serves_until_a_signal_and_exits_with_0(start: Start, number: si
     assert "Traceback" not in err
 
 
+FREE = ", permitted: a port that is free, or 0 for any such"
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_host_that_is_none_is_named_once(start: Start, workers: str) -> None:
+    code, err = ended(start("one:app", "--host", "host.invalid", "--workers", workers))
+    assert (code, len(err.splitlines())) == (3, 1)
+    assert err.startswith("ferrows: cannot listen on host.invalid:8000: ") and err.count("host.invalid") == 1
+    assert err.endswith(", permitted: an address or a name of this machine, or '*' for all of them\n")
+
+
 def test_start_that_fails_exits_with_3_and_one_line(start: Start) -> None:
     with socket.create_server(("127.0.0.1", 0)) as sock:
         port = sock.getsockname()[1]
         code, err = ended(start("one:app", env={"FERROWS_PORT": str(port)}))
-    assert (code, err) == (3, f"ferrows: cannot listen on 127.0.0.1:{port}: address already in use\n")
+    assert (code, err) == (3, f"ferrows: cannot listen on 127.0.0.1:{port}: address already in use{FREE}\n")
     code, err = ended(start("two:app"))
     assert (code, err) == (3, f"ferrows: there is no module 'two' in {Path.cwd()} or among what is installed\n")
     code, err = ended(start("one:app", "--port", "all"))

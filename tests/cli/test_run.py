@@ -334,7 +334,7 @@ def test_variable_that_cannot_be_read_is_one_line(
     ("argv", "message"),
     [
         (["--uds", "s", "--port", "1"], "--fd, --uds, and --host with --port exclude each other"),
-        (["--fd", "9999"], "--fd: file descriptor 9999 is no socket: Bad file descriptor"),
+        (["--fd", "9999"], "--fd: file descriptor 9999 is no socket: bad file descriptor"),
         (["--ssl-keyfile", "k"], "--ssl-keyfile needs --ssl-certfile"),
         (["--ssl-ca-certs", "k"], "--ssl-ca-certs needs --ssl-certfile"),
         (["--cert", "nowhere.pem"], "ssl file 'nowhere.pem' does not exist"),
@@ -363,7 +363,8 @@ def test_port_that_is_taken_is_one_line(fails: Fails, monkeypatch: pytest.Monkey
     with socket.create_server(("127.0.0.1", 0)) as sock:
         port = sock.getsockname()[1]
         assert fails("one:app", "--port", str(port), "--loop", loop) == (
-            f"cannot listen on 127.0.0.1:{port}: address already in use"
+            f"cannot listen on 127.0.0.1:{port}: address already in use, permitted: a port that is free, "
+            "or 0 for any such"
         )
     assert fails.trace == ""  # type: ignore[attr-defined]
 
@@ -373,7 +374,8 @@ def test_port_that_is_taken_is_one_line(fails: Fails, monkeypatch: pytest.Monkey
     [
         (
             PermissionError(errno.EACCES, "error while attempting to bind"),
-            "cannot listen on [::]:80: permission denied",
+            "cannot listen on [::]:80: permission denied, permitted to this user: ports from 1024 on, "
+            "or 0 for any that is free, not 80",
         ),
         (ServerError("no such thing"), "no such thing"),
         (ValueError("DEBUG must be True or False, not 5"), "DEBUG must be True or False, not 5"),
@@ -388,6 +390,8 @@ def test_error_of_the_server_is_one_line(
     monkeypatch.setattr(App, "run", run)
     # This test is the program here, and it is not to be taken for one.
     monkeypatch.setattr("ferrows.cli.run._is_the_programs", lambda error: False)
+    # In containers it is often 0.
+    monkeypatch.setattr("ferrows.cli.run._first_open_port", lambda: 1024)
     assert fails("one:app", "--host", "::", "--port", "80") == message
     assert fails.trace == ""  # type: ignore[attr-defined]
 

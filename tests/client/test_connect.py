@@ -148,8 +148,11 @@ async def test_message_over_max_size_fails_the_connection_with_1009() -> None:
 @on_both_loops
 async def test_refusal_has_status_headers_and_body() -> None:
     async with await make_app().create_server(port=0) as server:
+        url = url_of(server, "/nowhere")
         with pytest.raises(HandshakeError, match="refused the upgrade with 404 Not Found") as raised:
-            await connect(url_of(server, "/nowhere"))
+            await connect(url.replace("://", "://me:secret@") + "?token=secret")
+    assert raised.value.url == url
+    assert str(raised.value) == f"{url}: the server refused the upgrade with 404 Not Found"
     assert raised.value.status == 404
     assert raised.value.headers["content-type"] == "text/plain; charset=utf-8"
     assert b"/nowhere not found" in raised.value.body

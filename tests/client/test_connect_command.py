@@ -18,7 +18,7 @@ import pytest_asyncio
 
 from ferrows import Request, Websocket
 
-from .conftest import make_app, peer, talking
+from .conftest import accept, make_app, peer, talking
 
 COMMAND = [
     sys.executable,
@@ -192,8 +192,7 @@ async def test_no_connection_is_3_and_one_line(arguments: list[str], complaint: 
 async def test_refusal_says_status_and_what_the_server_said(url: str) -> None:
     ended = await ferrows_connect(f"{url}/nowhere", stdin="")
     assert ended.code == 3
-    assert ended.err.startswith("ferrows: ws://127.0.0.1:")
-    assert "refused the upgrade with 404 Not Found: 404" in ended.err
+    assert ended.err.startswith(f"ferrows: {url}/nowhere: the server refused the upgrade with 404 Not Found: 404")
 
 
 async def test_no_answer_in_time_is_3() -> None:
@@ -241,6 +240,76 @@ async def test_ctrl_c_ends_it_without_a_traceback(url: str) -> None:
     assert await asyncio.wait_for(process.wait(), 30) == 130
     assert await process.stderr.read() == b""
     process.stdin.close()
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+async def test_signal_closes_the_connection(number: signal.Signals, status: int) -> None:
+    app = make_app()
+    codes: asyncio.Queue[int | None] = asyncio.Queue()
+
+    @app.websocket("/told")
+    async def told(request: Request, ws: Websocket) -> None:
+        await ws.send("hello")
+        try:
+            async for _ in ws:
+                pass
+        finally:
+            codes.put_nowait(ws.close_code)
+
+    async with await app.create_server(port=0) as server:
+        process = await asyncio.create_subprocess_exec(
+            *COMMAND,
+            f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/told",
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        assert process.stdin is not None and process.stdout is not None and process.stderr is not None
+        assert await asyncio.wait_for(process.stdout.readline(), 30) == b"hello\n"
+        process.send_signal(number)
+        assert await asyncio.wait_for(process.wait(), 30) == status
+        assert await asyncio.wait_for(codes.get(), 30) == 1001
+        assert await process.stderr.read() == b""
+        process.stdin.close()
+
+
+async def test_signal_ends_the_wait_for_an_answer() -> None:
+    asked = asyncio.Event()
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        asked.set()
+        await reader.read()
+
+    async with talking(talk) as url:
+        process = await asyncio.create_subprocess_exec(*COMMAND, url, stdin=asyncio.subprocess.PIPE)
+        assert process.stdin is not None
+        await asyncio.wait_for(asked.wait(), 30)
+        process.send_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(process.wait(), 8) == 143
+        process.stdin.close()
+
+
+async def test_second_signal_does_not_wait_for_the_servers_close() -> None:
+    closing = asyncio.Event()
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(await accept(reader) + b"\x81\x02hi")
+        await reader.readexactly(1)
+        closing.set()
+        await reader.read()
+
+    async with talking(talk) as url:
+        process = await asyncio.create_subprocess_exec(
+            *COMMAND, url, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+        )
+        assert process.stdin is not None and process.stdout is not None
+        assert await asyncio.wait_for(process.stdout.readline(), 30) == b"hi\n"
+        process.send_signal(signal.SIGTERM)
+        await asyncio.wait_for(closing.wait(), 30)
+        process.send_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(process.wait(), 8) == -signal.SIGTERM
+        process.stdin.close()
 
 
 async def test_password_in_the_url_is_not_shown() -> None:

@@ -87,7 +87,7 @@ async def test_no_answer_is_a_timeout(answer: bytes) -> None:
         gone.set()
 
     async with talking(talk) as url:
-        with pytest.raises(TimeoutError, match=r"handshake with ws://127.0.0.1:\d+ took more than 0.1 seconds"):
+        with pytest.raises(TimeoutError, match=r"handshake with ws://127.0.0.1:\d+/ took more than 0.1 seconds"):
             await connect(url, open_timeout=0.1)
         await asyncio.wait_for(gone.wait(), 5)
 

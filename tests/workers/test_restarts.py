@@ -103,6 +103,8 @@ async def test_second_sighup_begins_anew(start: Start) -> None:
     slow.unlink()
     server.send(signal.SIGHUP)
     await seen(server, "restarted: 2 workers new")
+    assert server.output.count("SIGHUP: restarting 2 workers\n") == 1
+    assert server.output.count("SIGHUP: restarting 2 workers anew\n") == 1
     await until(lambda: not is_alive(stuck))
     assert await asyncio.to_thread(server.stop) == 0
     assert "given up" not in server.output
@@ -115,6 +117,10 @@ async def test_stop_while_workers_start_ends_them_too(start: Start) -> None:
         if os.path.exists("slow"):
             say("slow", os.getpid())
             await asyncio.Event().wait()
+
+    @app.after_server_stop
+    async def stopped(app):
+        say("stopped", os.getpid())
     """
     server = start(program(body), json.dumps({"workers": 2}))
     port = server.wait_until_ready()
@@ -125,6 +131,10 @@ async def test_stop_while_workers_start_ends_them_too(start: Start) -> None:
     server.send(signal.SIGTERM)
     assert {await close_code(ws) for ws in opened} == {1001}
     assert await asyncio.to_thread(server.ended) == 0
+    # The third had not ended its start.
+    assert sum(line.startswith("stopped ") and line.split()[1].isdigit() for line in server.lines) == 3
+    assert sum("SIGTERM: stopping, 3 workers with up to 15 s to end" in line for line in server.lines) == 1
+    assert sum("stopped after " in line for line in server.lines) == 1
 
 
 # ---- auto_reload

@@ -244,6 +244,17 @@ def test_restart_replaces_one_after_the_other(stage: Any, caplog: pytest.LogCapt
     assert not [record for record in caplog.records if record.levelno > logging.INFO]
 
 
+def test_restarts_that_come_together_are_one(stage: Any, caplog: pytest.LogCaptureFixture) -> None:
+    played = stage(1)
+    played.next("ready loop")
+    until(caplog, " on http://")
+    played.supervisor._requests.extend([("restart", "SIGHUP")] * 3)
+    played.supervisor._wake()
+    played.next("ready loop")
+    until(caplog, "restarted: 1 worker new")
+    assert [line for line in caplog.messages if "restarting" in line] == ["SIGHUP: restarting 1 worker"]
+
+
 def test_restart_passes_over_a_place_that_was_filled_anew(stage: Any, caplog: pytest.LogCaptureFixture) -> None:
     played = stage(2)
     first, second = played.next("ready loop"), played.next("ready loop")

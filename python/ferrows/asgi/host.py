@@ -118,10 +118,13 @@ class ASGIHost(App):
         try:
             await self._lifespan.startup(self.context.copy())
         except BaseException:
-            self._started = 0
+            self._started, self._lifespan = 0, None
             raise
 
     async def _shut_down(self) -> None:
+        if self._started == 0:
+            # Its startup was broken off.
+            return
         self._started -= 1
         if self._started == 0 and self._lifespan is not None:
             lifespan, self._lifespan = self._lifespan, None

@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import re
+import signal
 import ssl
 import sys
 import threading
@@ -24,7 +25,14 @@ __all__ = ["add_parser", "run"]
 OPEN_TIMEOUT: Final = 10.0
 QUIET_TIMEOUT: Final = 2.0
 
-_FINE, _UNCLEAN, _NOT_CONNECTED, _INTERRUPTED = 0, 1, 3, 130
+_FINE, _UNCLEAN, _NOT_CONNECTED = 0, 1, 3
+
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+
+_SIGNALLED: Final = 128
+"""What shells add to the number of the signal that has ended a command."""
+
+_GOING_AWAY: Final = 1001
 
 _HELP: Final = """\
 a line is sent as a text message; //x sends /x
@@ -42,7 +50,8 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         help="talk to a WebSocket server",
         description="Connect to a WebSocket server: lines of the standard input are sent, messages are printed.",
         epilog="Without --receive it ends when the server closes, or when nothing has arrived for a while after the "
-        "input has ended. Exit codes: 0 fine, 1 an unclean close or messages missing, 3 no connection.",
+        "input has ended. Exit codes: 0 fine, 1 an unclean close or messages missing, 3 no connection, 130 and 143 for "
+        "SIGINT and SIGTERM.",
         allow_abbrev=False,
     )
     parser.add_argument("url", metavar="URL", help="ws://, wss://, http:// or https://; user:password@ is sent as well")
@@ -75,14 +84,37 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 def run(arguments: argparse.Namespace) -> int:
     """Talk to the server until it is over, and return the exit code."""
     try:
-        return asyncio.run(_connect(arguments))
+        return asyncio.run(_until_signal(arguments))
     except KeyboardInterrupt:
-        return _INTERRUPTED
+        return _SIGNALLED + signal.SIGINT
     except BrokenPipeError:
         # Whoever reads, such as `head`, has enough. At its exit Python would write what is left.
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _FINE
+
+
+async def _until_signal(arguments: argparse.Namespace) -> int:
+    """Talk to the server; a signal has the connection closed, and a second one does what signals do."""
+    loop = asyncio.get_running_loop()
+    talking = loop.create_task(_connect(arguments))
+    received: list[signal.Signals] = []
+
+    def leave(number: signal.Signals) -> None:
+        received.append(number)
+        for each in _SIGNALS:
+            loop.remove_signal_handler(each)
+        talking.cancel()
+
+    with contextlib.suppress(NotImplementedError):  # Windows
+        for number in _SIGNALS:
+            loop.add_signal_handler(number, leave, number)
+    try:
+        return await talking
+    except asyncio.CancelledError:
+        if not received:
+            raise
+        return _SIGNALLED + received[0]
 
 
 async def _connect(arguments: argparse.Namespace) -> int:
@@ -135,6 +167,7 @@ class _Session:
             _say(f"connected{chosen}; /help for commands, Ctrl-D ends")
         receiving = asyncio.ensure_future(self._receive())
         sending = asyncio.ensure_future(self._send())
+        code = 1000
         try:
             await asyncio.wait((receiving, sending), return_when=asyncio.FIRST_COMPLETED)
             if not receiving.done():
@@ -143,9 +176,12 @@ class _Session:
                     await self._wait_until_quiet(receiving)
             if receiving.done():
                 receiving.result()
+        except asyncio.CancelledError:
+            code = _GOING_AWAY
+            raise
         finally:
             sending.cancel()
-            await self._ws.close()
+            await self._ws.close(code)
             receiving.cancel()
             # A message that was printed half is of no use, and nobody is to miss the exception of a task.
             await asyncio.gather(receiving, sending, return_exceptions=True)

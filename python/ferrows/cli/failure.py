@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
 import traceback
 from pathlib import Path
 from typing import Final
 
-__all__ = ["EXIT_CODE", "Failure", "tail"]
+__all__ = ["EXIT_CODE", "Failure", "show", "tail"]
 
 EXIT_CODE: Final = 3
 """What a command that fails exits with; 2 is argparse's, for a command line that cannot be understood."""
@@ -19,6 +20,13 @@ class Failure(Exception):
     def __init__(self, message: str, trace: str = "") -> None:
         super().__init__(" ".join(message.split()))
         self.trace = trace
+
+
+def show(failure: Failure) -> None:
+    """Print what ends a command."""
+    if failure.trace:
+        print(failure.trace.rstrip("\n"), file=sys.stderr)
+    print(f"ferrows: {failure}", file=sys.stderr)
 
 
 def tail(error: BaseException, frames: int) -> str:

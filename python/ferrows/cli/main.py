@@ -15,7 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final, NoReturn
 
 from .._codec import CODEC
-from .failure import EXIT_CODE, Failure
+from .failure import EXIT_CODE, Failure, show
 from .options import GROUPS, add_options
 from .routes import routes
 from .run import run
@@ -42,9 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return command(arguments)
     except Failure as failure:
-        if failure.trace:
-            print(failure.trace.rstrip("\n"), file=sys.stderr)
-        print(f"ferrows: {failure}", file=sys.stderr)
+        show(failure)
         return EXIT_CODE
     except KeyboardInterrupt:
         # While something was imported; a server ends with 0.

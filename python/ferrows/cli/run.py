@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import copy
+import errno
 import importlib
 import importlib.util
 import json
 import logging
 import os
+import socket
 import ssl
 import sysconfig
 import tomllib
@@ -22,12 +24,13 @@ from ..app import App
 from ..config import Config
 from ..exceptions import FerrowsException
 from ..log import LOGGING_CONFIG_DEFAULTS
-from ..server.socket import inherited_socket
+from ..server.socket import ALL_INTERFACES, inherited_socket
 from ..server.target import Program
 from ..server.worker import is_worker
 from .failure import Failure
 from .options import from_environment, options
-from .target import hosted, load
+from .target import CodeError, hosted, load
+from .waiting import wait_for_change
 
 __all__ = ["arguments_given", "run"]
 
@@ -48,7 +51,13 @@ def run(arguments: argparse.Namespace) -> int:
         raise Failure(str(error)) from None
     loop = _use_uvloop(given.get("loop"))
     target = given["target"]
-    found = load(target, factory=given.get("factory", False), app_dir=given.get("app_dir"))
+    try:
+        found = load(target, factory=given.get("factory", False), app_dir=given.get("app_dir"))
+    except CodeError as failure:
+        # A worker's supervisor waits, if there is one.
+        if not given.get("again") or not _reloads(given) or is_worker():
+            raise
+        wait_for_change(failure, _code(given), given.get("reload_dir", ()))
     app = hosted(found, target, **{name: given[name] for name in ("root_path", "lifespan") if name in given})
     app.config.update({option.setting: given[option.name] for option in options() if option.setting in _of(given)})
     app.config.update(loop)
@@ -108,15 +117,23 @@ def _run_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
         try:
             wanted["sock"] = inherited_socket(given["fd"])
         except OSError as error:
-            raise Failure(f"--fd: {error.strerror}") from None
-    if given.get("reload", "reload_dir" in given):
+            raise Failure(f"--fd: {str(error.strerror).lower()}") from None
+    if _reloads(given):
         wanted["auto_reload"] = True
         if "reload_dir" in given:
             wanted["reload_dir"] = given["reload_dir"]
     if given.get("again") and (wanted.get("workers", 1) != 1 or "auto_reload" in wanted):
-        wanted["target"] = _Command(Path(given.get("app_dir", ".")).absolute())
+        wanted["target"] = _Command(_code(given))
     tls = _tls(given)
     return wanted if tls is None else {**wanted, "ssl": tls}
+
+
+def _reloads(given: Mapping[str, Any]) -> bool:
+    return bool(given.get("reload", "reload_dir" in given))
+
+
+def _code(given: Mapping[str, Any]) -> Path:
+    return Path(given.get("app_dir", ".")).absolute()
 
 
 @dataclass(frozen=True)
@@ -199,7 +216,7 @@ def _explained(error: BaseException, given: Mapping[str, Any]) -> Failure:
         return Failure(f"certificate {tls.get('cert')!r} with key {tls.get('key')!r} cannot be used: {why}")
     if isinstance(error, OSError) and error.filename is None and error.errno is not None:
         where = given.get("uds") or f"{_authority(given)}"
-        return Failure(f"cannot listen on {where}: {_reason(error)}")
+        return Failure(f"cannot listen on {where}: {_reason(error)}{_permitted(error, given)}")
     if isinstance(error, OSError) and error.filename is not None:
         return Failure(f"{error.filename}: {(error.strerror or str(error)).lower()}")
     return Failure(str(error))
@@ -207,8 +224,30 @@ def _explained(error: BaseException, given: Mapping[str, Any]) -> Failure:
 
 def _reason(error: OSError) -> str:
     # Event loops put more around it, each in its way. An error of name resolution has numbers of its own.
-    known = error.errno is not None and error.errno > 0
-    return os.strerror(error.errno).lower() if known and error.errno else str(error.strerror or error).lower()
+    if error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno).lower()
+    return str(error.strerror or error).partition(":")[0].lower()
+
+
+def _permitted(error: OSError, given: Mapping[str, Any]) -> str:
+    """What would do in place of an address that cannot be had."""
+    if "uds" in given or "fd" in given:
+        return ""
+    if error.errno == errno.EADDRINUSE:
+        return ", permitted: a port that is free, or 0 for any such"
+    if error.errno == errno.EACCES and 0 < (port := given.get("port", 8000)) < _first_open_port():
+        return f", permitted to this user: ports from {_first_open_port()} on, or 0 for any that is free, not {port}"
+    if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL or (error.errno or 0) < 0:
+        return f", permitted: an address or a name of this machine, or {ALL_INTERFACES!r} for all of them"
+    return ""
+
+
+def _first_open_port() -> int:
+    """The first port that anybody may listen on; Linux lets it be set."""
+    try:
+        return int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text())
+    except (OSError, ValueError):
+        return 1024
 
 
 def _authority(given: Mapping[str, Any]) -> str:

@@ -16,7 +16,7 @@ from ..app import App
 from ..asgi import ASGIHost
 from .failure import Failure, tail
 
-__all__ = ["TargetError", "hosted", "load"]
+__all__ = ["CodeError", "TargetError", "hosted", "load"]
 
 _NAMES: Final = ("app", "application")
 _FACTORIES: Final = ("create_app", "make_app")
@@ -25,6 +25,10 @@ _FRAMES: Final = 5
 
 class TargetError(Failure):
     """What was named cannot be found, or cannot be served."""
+
+
+class CodeError(TargetError):
+    """The module was found, and is not as it should be: a change of the code may mend that."""
 
 
 def load(target: str, *, factory: bool = False, app_dir: str | os.PathLike[str] | None = None) -> Any:
@@ -135,13 +139,13 @@ def _imported(name: str, given: str, folder: Path) -> ModuleType:
     except ModuleNotFoundError as error:
         missing = error.name or ""
         if missing != name and not name.startswith(f"{missing}."):
-            raise TargetError(_import_failure(name, error), tail(error, _FRAMES)) from None
+            raise CodeError(_import_failure(name, error), tail(error, _FRAMES)) from None
         hint = f", did you mean {given}.py?" if (folder / f"{given}.py").is_file() and "." in given else ""
         raise TargetError(f"there is no module {missing!r} in {folder} or among what is installed{hint}") from None
     except SystemExit as error:
-        raise TargetError(f"{name} exits (with {error.code!r}) when it is imported", tail(error, _FRAMES)) from None
+        raise CodeError(f"{name} exits (with {error.code!r}) when it is imported", tail(error, _FRAMES)) from None
     except Exception as error:
-        raise TargetError(_import_failure(name, error), tail(error, _FRAMES)) from None
+        raise CodeError(_import_failure(name, error), tail(error, _FRAMES)) from None
 
 
 def _import_failure(name: str, error: BaseException) -> str:
@@ -164,10 +168,10 @@ def _search(module: ModuleType, name: str, *, factory: bool) -> tuple[Any, str]:
         made = next((each for each in _FACTORIES if callable(getattr(module, each, None))), None)
         hint = f", perhaps you mean '{name}:{made}()'" if made else ""
         what = f"none of {', '.join((*_FACTORIES, *_NAMES))}" if factory else "no app"
-        raise TargetError(f"{name} has {what}: name it, as in '{name}:app'{hint}")
+        raise CodeError(f"{name} has {what}: name it, as in '{name}:app'{hint}")
     if len(apps) > 1:
         names = ", ".join(sorted(f"{name}:{key}" for _, key in apps.values()))
-        raise TargetError(f"{name} has several apps, say which: {names}")
+        raise CodeError(f"{name} has several apps, say which: {names}")
     [(found, key)] = apps.values()
     return found, f"{name}:{key}"
 
@@ -179,7 +183,7 @@ def _attribute(module: ModuleType, name: str, path: str) -> Any:
         try:
             found = getattr(found, part)
         except AttributeError:
-            raise TargetError(f"{walked} has no {part!r}") from None
+            raise CodeError(f"{walked} has no {part!r}") from None
         walked += f"{':' if found is module or walked == name else '.'}{part}"
     return found
 
@@ -194,15 +198,15 @@ def _is_factory(found: Any) -> bool:
 
 def _made(make: Callable[[], Any], shown: str) -> Any:
     if not callable(make) or isinstance(make, App):
-        raise TargetError(f"{shown} is {type(make).__name__} and no function that makes an app")
+        raise CodeError(f"{shown} is {type(make).__name__} and no function that makes an app")
     try:
         made = make()
     except SystemExit as error:
-        raise TargetError(f"{shown}() exits (with {error.code!r})", tail(error, _FRAMES)) from None
+        raise CodeError(f"{shown}() exits (with {error.code!r})", tail(error, _FRAMES)) from None
     except Exception as error:
-        raise TargetError(f"{shown}() failed: {_summary(error)}", tail(error, _FRAMES)) from None
+        raise CodeError(f"{shown}() failed: {_summary(error)}", tail(error, _FRAMES)) from None
     if made is None or inspect.isawaitable(made):
         if inspect.iscoroutine(made):
             made.close()
-        raise TargetError(f"{shown}() returned {type(made).__name__} and no app")
+        raise CodeError(f"{shown}() returned {type(made).__name__} and no app")
     return made

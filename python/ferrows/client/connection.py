@@ -211,11 +211,14 @@ class Connecting:
             if protocol is not None:
                 refusal = protocol.partial_refusal()
                 protocol.abort()
+            for each in (error, refusal):
+                if isinstance(each, HandshakeError):
+                    each.url = self._handshake.url.shown
             if not (isinstance(error, TimeoutError) and limit.expired()):
                 raise
             # What has arrived of a refusal says more than that it took too long.
             raise refusal or TimeoutError(
-                f"the opening handshake with {self._handshake.url.origin} took more than {self._open_timeout} seconds"
+                f"the opening handshake with {self._handshake.url.shown} took more than {self._open_timeout} seconds"
             ) from None
         return ws
 

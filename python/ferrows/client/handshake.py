@@ -91,7 +91,7 @@ class OpeningHandshake:
     def accept(self, response: ClientResponse) -> Agreement:
         """Check the answer; HandshakeError for a refusal, and for an agreement that is none (§4.1, second list)."""
         if response.status != 101:
-            raise _refusal(self.url, response)
+            raise _refusal(response)
         try:
             self._check_upgrade(response.headers)
             return Agreement(self._subprotocol(response.headers), self._deflate(response.headers))
@@ -151,8 +151,8 @@ def _checked_subprotocols(subprotocols: Sequence[str]) -> tuple[str, ...]:
     return tuple(subprotocols)
 
 
-def _refusal(url: WebsocketURL, response: ClientResponse) -> HandshakeError:
-    message = f"{url.origin} refused the upgrade with {response.status} {response.reason}".rstrip()
+def _refusal(response: ClientResponse) -> HandshakeError:
+    message = f"the server refused the upgrade with {response.status} {response.reason}".rstrip()
     location = response.headers.get("location")
     if 300 <= response.status < 400 and location:
         # §4.1 leaves it open; to follow one could send credentials somewhere else.

@@ -40,6 +40,11 @@ class WebsocketURL(NamedTuple):
         """The URL up to its path, for messages; it never has the password in it."""
         return f"{'wss' if self.secure else 'ws'}://{self.authority}"
 
+    @property
+    def shown(self) -> str:
+        """The URL for messages: it has neither a password nor a query in it, which may be as secret."""
+        return self.origin + self.target.partition("?")[0]
+
     @classmethod
     def parse(cls, url: str) -> WebsocketURL:
         """Take a URL apart; ValueError, which says why, where it is none that can be connected to."""

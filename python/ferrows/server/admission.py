@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import sys
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from ..deadlines import Deadlines, deadlines
+from .flood import Flood
 
 if TYPE_CHECKING:
     from ..config import Config
+    from .beginning import Beginning
     from .protocols.base_protocol import FerrowsProtocol
 
 __all__ = ["Admission"]
-
-logger = logging.getLogger("ferrows.error")
 
 _RESPONSE: Final = (
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
@@ -28,14 +27,12 @@ _PATIENCE: Final = 1.0
 _LINGERING: Final = 64
 """Clients that are being refused at a time; further ones are not waited for, and may see a reset for the answer."""
 
-_QUIET: Final = 1.0
-"""Seconds between two lines of the log."""
-
 
 class Admission:
     """Lets connections in as long as there are not too many: in all, of one address, or without an answer yet.
 
-    One that is refused gets a 503 with Retry-After in place of an answer to its request, and costs no more than that.
+    One that is refused gets a 503 with Retry-After in place of an answer to its request, and costs no more than that;
+    where TLS would come first it is closed.
     """
 
     def __init__(self, config: Config) -> None:
@@ -55,20 +52,42 @@ class Admission:
         ``bytes``, ``pings`` or ``fragments`` with 1008.
         """
         self.lingering = 0
-        self._logs = {503: _Log("%d connections refused with 503"), 1008: _Log("%d WebSockets closed with 1008")}
+        self._flood = Flood()
+        self._excesses = Flood()
 
-    def admit(self, protocol: FerrowsProtocol, transport: asyncio.BaseTransport) -> bool:
+    def admit(self, protocol: FerrowsProtocol | Beginning, transport: asyncio.BaseTransport) -> bool:
         """Let a connection in that is in the server's set already, or hand its transport over to a refusal."""
-        reason = self._reason(protocol)
-        if reason is None:
+        if self.lets_in(protocol):
             return True
-        self.refused(reason, protocol.loop.time())
         refusal = _Refusal(self, protocol.loop, cast(asyncio.Transport, transport))
         transport.set_protocol(refusal)
         refusal.begin()
         return False
 
-    def _reason(self, protocol: FerrowsProtocol) -> str | None:
+    def lets_in(self, protocol: FerrowsProtocol | Beginning) -> bool:
+        """Whether a connection that is in the server's set already is let in; one that is not is counted and logged."""
+        reason = self._reason(protocol)
+        if reason is None:
+            return True
+        self.refusals[reason] += 1
+        client = _client(protocol) or "a local peer"
+        self._flood.log(protocol.loop, f"connection from {client} refused: {_LIMITS[reason]} is reached")
+        return False
+
+    def exceeded(self, protocol: FerrowsProtocol, excess: str) -> None:
+        """Count and log a WebSocket that was closed, since its client sent too much of something."""
+        self.refusals[excess] += 1
+        client = _client(protocol) or "a local peer"
+        self._excesses.log(protocol.loop, f"WebSocket of {client} closed with 1008: {_EXCESSES[excess]} is exceeded")
+
+    def hand_over(self, beginning: Beginning, protocol: FerrowsProtocol) -> None:
+        """Give the place of one that was let in to the protocol that its connection goes on with."""
+        if beginning in self._handshakes:
+            self._handshakes.discard(beginning)
+            self._handshakes.add(protocol)
+        protocol.admission = self
+
+    def _reason(self, protocol: FerrowsProtocol | Beginning) -> str | None:
         if len(protocol.connections) > self.most:
             return "connections"
         if not self.counts:
@@ -76,7 +95,7 @@ class Admission:
         if self._most_handshakes is not None and len(self._handshakes) >= self._most_handshakes:
             return "handshakes"
         # All clients of a Unix socket are a proxy's: they have no address.
-        address = protocol.conn_info.client_ip if protocol.conn_info is not None else ""
+        address = _client(protocol)
         if self._most_of_address is not None and address:
             count = self._addresses.get(address, 0)
             if count >= self._most_of_address:
@@ -91,47 +110,33 @@ class Admission:
         """Take note that a connection's first request has its answer."""
         self._handshakes.discard(protocol)
 
-    def lost(self, protocol: FerrowsProtocol) -> None:
+    def lost(self, protocol: FerrowsProtocol | Beginning) -> None:
         """Take note that a connection that was let in is gone."""
         self._handshakes.discard(protocol)
-        address = protocol.conn_info.client_ip if protocol.conn_info is not None else ""
+        address = _client(protocol)
         count = self._addresses.get(address, 0)
         if count > 1:
             self._addresses[address] = count - 1
         elif count:
             del self._addresses[address]
 
-    def refused(self, reason: str, now: float) -> None:
-        """Count a refusal, and log it unless one was logged a moment ago. ``now`` is the loop's time."""
-        self.refusals[reason] += 1
-        status, setting = _LIMITS[reason]
-        self._logs[status].add(setting, now)
+
+def _client(protocol: FerrowsProtocol | Beginning) -> str:
+    return "" if protocol.conn_info is None else protocol.conn_info.client_ip
 
 
 _LIMITS: Final = {
-    "connections": (503, "MAX_CONNECTIONS"),
-    "address": (503, "MAX_CONNECTIONS_PER_ADDRESS"),
-    "handshakes": (503, "MAX_HANDSHAKES"),
-    "messages": (1008, "WEBSOCKET_MESSAGE_RATE"),
-    "bytes": (1008, "WEBSOCKET_BYTE_RATE"),
-    "pings": (1008, "WEBSOCKET_PING_RATE"),
-    "fragments": (1008, "WEBSOCKET_MAX_FRAGMENTS"),
+    "connections": "MAX_CONNECTIONS",
+    "address": "MAX_CONNECTIONS_PER_ADDRESS",
+    "handshakes": "MAX_HANDSHAKES",
 }
 
-
-class _Log:
-    """Logs refusals of one kind, at most one line in a while."""
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-        self._at = -_QUIET
-        self._unlogged = 0
-
-    def add(self, setting: str, now: float) -> None:
-        self._unlogged += 1
-        if now - self._at >= _QUIET:
-            logger.warning(f"{self._text}, the latest for %s", self._unlogged, setting)
-            self._at, self._unlogged = now, 0
+_EXCESSES: Final = {
+    "messages": "WEBSOCKET_MESSAGE_RATE",
+    "bytes": "WEBSOCKET_BYTE_RATE",
+    "pings": "WEBSOCKET_PING_RATE",
+    "fragments": "WEBSOCKET_MAX_FRAGMENTS",
+}
 
 
 class _Refusal(asyncio.Protocol):

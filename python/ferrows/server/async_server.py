@@ -72,6 +72,7 @@ class AsyncioServer:
         self._exit: SystemExit | None = None
         self._stopping_since: float | None = None
         self._restarts = False
+        self.stop_reason = ""
         # A worker's: asks its supervisor to stop all of them.
         self.ask_supervisor: Callable[[], bool] | None = None
 
@@ -169,6 +170,10 @@ class AsyncioServer:
             await self.before_start()
             await self.start_serving()
             await self.after_start()
+        except asyncio.CancelledError:
+            # Not a failure: somebody does not want it any more.
+            await self._take_back()
+            raise
         except BaseException:
             # A server that could not start has nothing to stop gracefully, but it must not keep its port.
             self._forced.set()
@@ -176,6 +181,14 @@ class AsyncioServer:
             await self._stop()
             await self.app.shutdown_tasks(_CANCEL_TIMEOUT)
             raise
+
+    async def _take_back(self) -> None:
+        """End what a start had begun when it was broken off: for each step the one that belongs to it."""
+        for step, opposite in (("after_start", "before_stop"), ("before_start", "after_stop")):
+            if step not in self._done:
+                self._done.add(opposite)
+        await self.stop()
+        await self.app.shutdown_tasks(_CANCEL_TIMEOUT)
 
     async def stop(self) -> None:
         """Do what remains of the end: wait ``DRAIN_DELAY``, accept no more, ``before_stop``, ``close``, ``after_stop``.
@@ -186,25 +199,28 @@ class AsyncioServer:
         self._stop_requested.set()
         await self._stop()
 
-    def request_stop(self, *, restart: bool = False) -> None:
+    def request_stop(self, why: str = "", *, restart: bool = False) -> None:
         """Ask :meth:`serve_forever` to end; asked again, it ends without grace.
 
-        ``restart`` says that another process goes on accepting on the same socket: WebSockets then get 1012, and
-        ``DRAIN_DELAY`` is not waited for.
+        ``why`` is for the log of who runs the server. ``restart`` says that another process goes on accepting on the
+        same socket: WebSockets then get 1012, and ``DRAIN_DELAY`` is not waited for.
         """
         if self._stop_requested.is_set():
             self._forced.set()
         else:
             self._restarts = restart
+            self.stop_reason = why
         self._stop_requested.set()
 
     def stop_app(self) -> None:
         """What ``App.stop`` does: end this server, or have the supervisor end all workers."""
         if self.ask_supervisor is None or not self.ask_supervisor():
-            self.request_stop()
+            self.request_stop("App.stop")
 
     def request_exit(self, error: SystemExit | KeyboardInterrupt) -> None:
         """Ask for a graceful end because of what a handler raised; several of them do not make it graceless."""
+        if not self._stop_requested.is_set():
+            self.stop_reason = f"{type(error).__name__} in a handler"
         if isinstance(error, SystemExit) and self._exit is None:
             # Without what its traceback would keep alive.
             self._exit = error.with_traceback(None)

@@ -56,7 +56,7 @@ class OuterServer(AsyncioServer):
         """Whether the app has started and has not stopped."""
         return self._serving
 
-    def request_stop(self, *, restart: bool = False) -> None:
+    def request_stop(self, why: str = "", *, restart: bool = False) -> None:
         """Say that an application cannot stop its server."""
         error_logger.warning("app %s was told to stop, but the server that it runs under is not its own", self.app.name)
 

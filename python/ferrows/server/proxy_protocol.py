@@ -8,20 +8,17 @@ that comes after it; any other server has none of this.
 from __future__ import annotations
 
 import asyncio
-import functools
 import re
-import ssl as ssl_module
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple, cast
 
 from ..deadlines import Deadlines, deadlines
 from ..log import error_logger
 from ..networks import Networks, parse_networks
-from .protocols.base_protocol import ConnInfo, FerrowsProtocol
-
-if TYPE_CHECKING:
-    from ..config import Config
+from .beginning import Beginning, Entrance
+from .protocols.base_protocol import ConnInfo
+from .secure import SecureConnection, TLSEntrance
 
 __all__ = ["ProxiedConnection", "ProxyHeader", "ProxyHeaderReader", "behind_proxies"]
 
@@ -185,51 +182,37 @@ class ProxiedConnInfo(ConnInfo):
         return self._sockname
 
 
-class ProxiedConnection(asyncio.BufferedProtocol):
-    """Reads the header of a connection, does TLS if it is wanted, and gives the connection to the protocol behind.
+class ProxiedConnection(Beginning, asyncio.BufferedProtocol):
+    """Reads the header of a connection, and gives it to what comes behind: TLS, or the protocol.
 
     A peer that is not in ``networks`` sends no header that would be read: its connection is what it would be without
-    this. One that is must send one within ``timeout`` seconds (§2: the receiver does not guess).
+    this. One that is must send one before ``REQUEST_HEAD_TIMEOUT`` is over (§2: the receiver does not guess).
     """
 
-    # The server's connections have these.
-    task: asyncio.Task[None] | None = None
-    transport: asyncio.Transport | None = None
+    __slots__ = ("_buffer", "_deadlines", "_networks", "_reader", "_tls")
 
     def __init__(
-        self,
-        make_protocol: Callable[..., asyncio.Protocol],
-        loop: asyncio.AbstractEventLoop,
-        networks: Networks,
-        connections: set[Any],
-        timeout: float,
-        ssl: ssl_module.SSLContext | None = None,
-        tls_options: Mapping[str, Any] | None = None,
+        self, entrance: Entrance, loop: asyncio.AbstractEventLoop, networks: Networks, tls: TLSEntrance | None = None
     ) -> None:
-        self._make_protocol = make_protocol
-        self._loop = loop
+        super().__init__(entrance, loop)
         self._networks = networks
-        self._connections = connections
-        self._timeout = timeout
-        self._ssl = ssl
-        self._tls_options = tls_options or {}
+        self._tls = tls
         self._reader = ProxyHeaderReader()
         self._buffer = bytearray()
         self._deadlines: Deadlines | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Wait for the header, unless the peer is a stranger."""
-        self.transport = cast(asyncio.Transport, transport)
-        self._connections.add(self)
+        self.begin(transport)
         if self._peer() not in self._networks:
             self._continue(b"")
             return
-        self._deadlines = deadlines(self._loop, self._timeout)
+        self._deadlines = deadlines(self.loop, self.entrance.config.REQUEST_HEAD_TIMEOUT)
         self._deadlines.add(self)
 
     def get_buffer(self, sizehint: int) -> bytearray:
         """Give room for what is read; before TLS for no byte more than the header has, as TLS must get the rest."""
-        self._buffer = bytearray(_READ_SIZE if self._ssl is None else max(1, self._reader.missing))
+        self._buffer = bytearray(_READ_SIZE if self._tls is None else max(1, self._reader.missing))
         return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
@@ -249,30 +232,16 @@ class ProxiedConnection(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Let go."""
-        self._leave()
+        self.leave()
 
     def deadline_passed(self) -> None:
         """Drop a peer that sends no header, or not all of it."""
-        self._refuse(f"no PROXY header within {self._timeout} s")
+        self._refuse(f"no PROXY header within {self.entrance.config.REQUEST_HEAD_TIMEOUT} s")
 
-    def shutdown(self, code: int = 1001) -> None:
-        """End at once: nothing has begun."""
-        self.abort()
-
-    def close_if_idle(self) -> bool:
-        """Close the connection, for no request can be under way."""
-        self.abort()
-        return True
-
-    def close(self, timeout: float | None = None) -> None:
-        """End at once."""
-        self.abort()
-
-    def abort(self) -> None:
-        """Drop the connection."""
-        self._leave()
-        if self.transport is not None:
-            self.transport.abort()
+    def leave(self) -> None:
+        """Be no connection of the server's any more, and wait for nothing."""
+        super().leave()
+        self._stop_waiting()
 
     def _peer(self) -> str:
         peername = None if self.transport is None else self.transport.get_extra_info("peername")
@@ -282,110 +251,48 @@ class ProxiedConnection(asyncio.BufferedProtocol):
         error_logger.warning("connection from %s dropped: %s", self._peer() or "a local peer", reason)
         self.abort()
 
-    def _leave(self) -> None:
-        self._connections.discard(self)
+    def _stop_waiting(self) -> None:
         if self._deadlines is not None:
             self._deadlines.discard(self)
             self._deadlines = None
 
     def _continue(self, rest: bytes) -> None:
-        if self._deadlines is not None:
-            self._deadlines.discard(self)
-            self._deadlines = None
-        assert self.transport is not None
-        if self._ssl is None:
-            self._leave()
-            self._begin(self.transport)(rest)
+        """Go on with the one who has connected, for whom there may be no room."""
+        transport, header, unix = self.transport, self._reader.header, self.entrance.unix
+        assert transport is not None
+        self._stop_waiting()
+        if header is not None and header.source is not None:
+            self.conn_info = ProxiedConnInfo(transport, unix, header)
         else:
+            self.conn_info = ConnInfo(transport, unix)
+        if self._tls is not None:
             # What comes now is for TLS.
-            self.transport.pause_reading()
-            self.task = self._loop.create_task(self._begin_tls(self.transport, self._ssl))
-
-    async def _begin_tls(self, transport: asyncio.Transport, context: ssl_module.SSLContext) -> None:
-        held = _Held()
-        if transport.is_closing():
+            self.connections.discard(self)
+            protocol = SecureConnection(self._tls, self.loop, self.begun, self.conn_info)
+            transport.set_protocol(protocol)
+            protocol.connection_made(transport)
             return
-        try:
-            secure = await self._loop.start_tls(transport, held, context, server_side=True, **self._tls_options)
-        except (OSError, asyncio.CancelledError) as error:
-            # As where TLS comes first: what peers do wrong there is nobody's failure, and is not logged.
-            self.abort()
-            if isinstance(error, asyncio.CancelledError):
-                raise
-            return
-        finally:
-            self._leave()
-            self.task = None
-        if secure is None or held.lost:
-            return
-        receive = self._begin(secure)
-        if held.data:
-            receive(bytes(held.data))
-        if held.ended:
-            cast(asyncio.Protocol, secure.get_protocol()).eof_received()
-
-    def _begin(self, transport: asyncio.Transport) -> Callable[[bytes], None]:
-        """Give the connection to the protocol behind; return what takes what came for it already."""
-        protocol = self._make_protocol()
-        transport.set_protocol(protocol)
-        header = self._reader.header
-        if header is not None and header.source is not None and isinstance(protocol, FerrowsProtocol):
-            # Before it is asked whether there is room for one more connection of this address.
-            protocol.conn_info = ProxiedConnInfo(transport, protocol._unix, header)
-        protocol.connection_made(transport)
-
-        def receive(data: bytes) -> None:
-            # Where there was no room, it is another's by now.
-            if data:
-                cast(asyncio.Protocol, transport.get_protocol()).data_received(data)
-
-        return receive
-
-
-class _Held(asyncio.Protocol):
-    """Holds what arrives behind the TLS handshake until the task that waits for it runs."""
-
-    def __init__(self) -> None:
-        self.data = bytearray()
-        self.ended = False
-        self.lost = False
-
-    def data_received(self, data: bytes) -> None:
-        self.data += data
-
-    def eof_received(self) -> None:
-        self.ended = True
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        self.lost = True
+        if self.entrance.admission.admit(self, transport):
+            self.hand_over(transport)
+        else:
+            self.connections.discard(self)
+        # Where there was no room, or the protocol has given the connection away, it is another's by now.
+        if rest:
+            cast(asyncio.Protocol, transport.get_protocol()).data_received(rest)
 
 
 _READ_SIZE: Final = 16384
 
 
 def behind_proxies(
-    make_protocol: Callable[..., asyncio.Protocol],
-    config: Config,
-    connections: set[Any],
-    ssl: ssl_module.SSLContext | None,
-    server_options: dict[str, Any],
-) -> tuple[Callable[..., asyncio.BaseProtocol], ssl_module.SSLContext | None]:
-    """Return what a server is to begin its connections with: a factory that takes ``loop``, and a context for TLS.
-
-    That is what was given, unless ``PROXY_PROTOCOL`` is set. Then TLS is not the server's to begin, and what
-    concerns it is taken out of ``server_options``.
-    """
-    networks = parse_networks(config.PROXY_PROTOCOL)
+    entrance: Entrance, tls: TLSEntrance | None
+) -> Callable[[asyncio.AbstractEventLoop], ProxiedConnection] | None:
+    """Return what makes the beginnings of a server's connections; None where no peer sends headers."""
+    networks = parse_networks(entrance.config.PROXY_PROTOCOL)
     if not networks:
-        return make_protocol, ssl
-    tls_options = {name: server_options.pop(name) for name in _TLS_OPTIONS if name in server_options}
+        return None
 
     def make(loop: asyncio.AbstractEventLoop) -> ProxiedConnection:
-        make_inner = functools.partial(make_protocol, loop=loop)
-        timeout = config.REQUEST_HEAD_TIMEOUT
-        return ProxiedConnection(make_inner, loop, networks, connections, timeout, ssl, tls_options)
+        return ProxiedConnection(entrance, loop, networks, tls)
 
-    return make, None
-
-
-_TLS_OPTIONS: Final[tuple[str, ...]] = ("ssl_handshake_timeout", "ssl_shutdown_timeout")
+    return make

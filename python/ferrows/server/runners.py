@@ -21,12 +21,14 @@ from .accepting import BatchAccepting
 from .admission import Admission
 from .async_server import AsyncioServer
 from .banner import log_banner
+from .beginning import Entrance
 from .descriptors import keep_a_spare
-from .goodbye import get_goodbye
+from .goodbye import stop_line, stopped_line
 from .joined import JoinedServers
 from .loop import loop_name, new_event_loop
 from .protocols.http_protocol import HttpProtocol
 from .proxy_protocol import behind_proxies
+from .secure import TLSEntrance
 from .socket import bind_unix_socket, check_port, shared_port
 
 if TYPE_CHECKING:
@@ -99,11 +101,10 @@ def serve(
         **_websocket_arguments(app, protocol),
     )
     options = dict(asyncio_server_kwargs or {})
-    if ssl is not None:
-        # The loops' own limit is a minute, for which anybody could hold a connection by saying nothing.
-        options.setdefault("ssl_handshake_timeout", app.config.REQUEST_HEAD_TIMEOUT)
-    make_first, listen_ssl = behind_proxies(make_protocol, app.config, connections, ssl, options)
-    listen = _Listener(make_first, host, port, sock, unix, listen_ssl, reuse_port, backlog, options)
+    entrance = Entrance(make_protocol, app.config, connections, signal.admission, unix)
+    tls = TLSEntrance.taken(entrance, ssl, options)
+    make_first = behind_proxies(entrance, tls) or (make_protocol if tls is None else tls.make)
+    listen = _Listener(make_first, host, port, sock, unix, reuse_port, backlog, options)
     if run_async:
         loop = asyncio.get_running_loop() if loop is None else loop
         return AsyncioServer(app, loop, listen.on(loop), connections, unix=unix, signal=signal)
@@ -162,14 +163,13 @@ class _Listener:
     port: int | None
     sock: socket.socket | Sequence[socket.socket] | None
     unix: str | None
-    ssl: ssl_module.SSLContext | None
     reuse_port: bool
     backlog: int
     options: dict[str, Any]
 
     async def on(self, loop: asyncio.AbstractEventLoop, *, start_serving: bool = True) -> Any:
         make_protocol = functools.partial(self.make_protocol, loop=loop)
-        options: dict[str, Any] = {"ssl": self.ssl, "backlog": self.backlog, **self.options}
+        options: dict[str, Any] = {"backlog": self.backlog, **self.options}
         if loop_name(loop) != "uvloop":
             # asyncio's own loop accepts up to `backlog` connections in a turn.
             server = await self._begin(loop, make_protocol, {"start_serving": start_serving, **options})
@@ -229,7 +229,7 @@ def _run(server: AsyncioServer, life: Coroutine[Any, Any, None]) -> None:
             # Where signals cannot be handled by the loop: not in the main thread's, or on Windows.
             if main.done():
                 raise
-            server.request_stop()
+            _stop_for(server, signal_module.SIGINT)
         except SystemExit as error:
             # A task's, which the loop lets through.
             if main.done():
@@ -246,8 +246,7 @@ async def _live(server: AsyncioServer, *, secure: bool) -> None:
 
     await app.trigger_listeners("main_process_start")
     try:
-        if await _serve(server, announce):
-            logger.info(get_goodbye())
+        await _serve(server, announce, log=logger.info)
     finally:
         await app.trigger_listeners("main_process_stop")
 
@@ -257,26 +256,35 @@ async def _live_as_one(server: AsyncioServer, worker: Worker | None) -> None:
     await _serve(server, lambda: None if worker is None else worker.report_ready(server))
 
 
-async def _serve(server: AsyncioServer, announce: Callable[[], None]) -> bool:
-    """Start, announce that, and stop when asked to; False where that came before the start was over."""
+async def _serve(
+    server: AsyncioServer, announce: Callable[[], None], log: Callable[[str], None] = lambda _: None
+) -> None:
+    """Start, announce that, and stop when asked to, also where that comes before the start is over."""
     starting = asyncio.ensure_future(server._start())
     stopping = asyncio.ensure_future(server.wait_for_stop())
     await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
     if not starting.done():
         # Stopped by a signal while a listener of the start still runs.
+        log(f"{server.stop_reason}: the start is broken off")
+        since = server.loop.time()
         starting.cancel()
         await asyncio.wait((starting,))
         if not starting.cancelled():
             starting.result()
-        return False
+        log(stopped_line(server.loop.time() - since))
+        return
+    begun: float | None = None
     try:
         starting.result()
         announce()
         await stopping
+        begun = server.loop.time()
+        count = len(server.connections)
+        log(stop_line(server.app.config, server.stop_reason, f"{count} connection{'' if count == 1 else 's'}"))
     finally:
         stopping.cancel()
         await server.stop()
-    return True
+    log(stopped_line(server.loop.time() - begun))
 
 
 @contextlib.contextmanager
@@ -285,7 +293,7 @@ def _signals(server: AsyncioServer) -> Iterator[None]:
     handled = []
     for number in (signal_module.SIGINT, signal_module.SIGTERM):
         try:
-            server.loop.add_signal_handler(number, server.request_stop)
+            server.loop.add_signal_handler(number, _stop_for, server, number)
         except (NotImplementedError, RuntimeError, ValueError):
             logger.debug("signal %s cannot be handled by the event loop here", number)
         else:
@@ -295,6 +303,12 @@ def _signals(server: AsyncioServer) -> Iterator[None]:
     finally:
         for number in handled:
             server.loop.remove_signal_handler(number)
+
+
+def _stop_for(server: AsyncioServer, number: signal_module.Signals) -> None:
+    if server.stop_requested and not server.forced:
+        logger.info("%s again: stopping at once", number.name)
+    server.request_stop(number.name)
 
 
 def _clear_loop(loop: asyncio.AbstractEventLoop, server: AsyncioServer, executor: ThreadPoolExecutor) -> None:

@@ -24,10 +24,11 @@ _OCTET: Final = re.compile(rb"%([0-9A-Fa-f]{2})|.", re.DOTALL)
 class ScopeHead:
     """The head of a request that a server has parsed already; what :class:`Request` asks of a head of the codec."""
 
-    __slots__ = ("headers", "method", "target", "version")
+    __slots__ = ("headers", "method", "target", "version", "websocket")
 
     def __init__(self, scope: Mapping[str, Any]) -> None:
         self.method: str = scope.get("method", "GET")
+        self.websocket: bool = scope["type"] == "websocket"
         self.version: str = scope.get("http_version", "1.1")
         self.target = _target(scope)
         self.headers: list[tuple[bytes, bytes]] = [(bytes(name), bytes(value)) for name, value in scope["headers"]]

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from ..log import error_logger, logger
 from .banner import log_banner
-from .goodbye import get_goodbye
+from .goodbye import stop_line, stopped_line
 from .listeners import Listeners
 from .member import Member, State, how_it_ended
 from .target import Post, Target
@@ -112,6 +112,7 @@ class Supervisor:
         self._was_ready = False
         self._announced = False
         self._stopping = False
+        self._stopping_since = 0.0
         self._forced = False
         self._exit_code = 0
         self._selector = selectors.DefaultSelector()
@@ -139,7 +140,7 @@ class Supervisor:
                 runner.run(self._app.trigger_listeners("main_process_stop"))
         if self._exit_code:
             raise SystemExit(self._exit_code)
-        logger.info(get_goodbye())
+        logger.info(stopped_line(time.monotonic() - self._stopping_since))
 
     def _supervise(self) -> None:
         self._selector.register(self._wakeup, selectors.EVENT_READ, self._drain_wakeup)
@@ -158,12 +159,16 @@ class Supervisor:
                     time.sleep(0.01)
 
     def _turn(self, now: float) -> None:
+        restart: str | None = None
         while self._requests:
             what, why = self._requests.popleft()
             if what == "stop":
-                self._stop(now)
-            elif not self._stopping:
-                self._restart(why, now)
+                self._stop(why, now)
+            else:
+                # Several that come together are one.
+                restart = restart or why
+        if restart is not None and not self._stopping:
+            self._restart(restart, now)
         for member in list(self._members):
             code = member.child.poll()
             if code is not None:
@@ -348,9 +353,14 @@ class Supervisor:
             member.deadline = now + delay + config.GRACEFUL_SHUTDOWN_TIMEOUT + _MARGIN
         member.state = State.DRAINING
 
-    def _stop(self, now: float) -> None:
+    def _stop(self, why: str, now: float) -> None:
         if self._stopping:
+            if not self._forced:
+                logger.info("%s again: stopping at once", why)
             self._forced = True
+        else:
+            logger.info(stop_line(self._app.config, why, _counted(len(self._members))))
+            self._stopping_since = now
         self._stopping = True
         self._roll.clear()
         self._candidate = None
@@ -367,7 +377,8 @@ class Supervisor:
 
     def _restart(self, why: str, now: float) -> None:
         """Begin to replace every worker, one after the other, each by one that is ready."""
-        logger.info("%s: restarting %s", why, _counted(len(self._slots)))
+        again = " anew" if self._roll or self._candidate is not None else ""
+        logger.info("%s: restarting %s%s", why, _counted(len(self._slots)), again)
         if not self._target.fresh:
             logger.warning("workers are copies of the supervisor: a restart loads no new code")
         starting = [] if self._candidate is None else [self._candidate[1]]

@@ -16,16 +16,23 @@ __all__ = ["ConnInfo", "FerrowsProtocol", "SanicProtocol"]
 class ConnInfo:
     """Who is connected to whom. Addresses are as the socket gives them; a Unix socket's are strings."""
 
-    __slots__ = ("_ctx", "_transport", "_unix", "lost", "peername", "ssl")
+    __slots__ = ("_ctx", "_transport", "_unix", "begun", "lost", "peername", "ssl")
 
     def __init__(self, transport: asyncio.BaseTransport, unix: str | None = None) -> None:
         # Asked for now, as the log names the peer when the socket is closed already; the rest costs system calls.
         self.peername: Any = transport.get_extra_info("peername")
         self.ssl = transport.get_extra_info("sslcontext") is not None
         self.lost = False
+        # The loop's time at which the connection was let in, where TLS or a proxy's header came before the protocol.
+        self.begun: float | None = None
         self._transport = transport
         self._unix = unix
         self._ctx: SimpleNamespace | None = None
+
+    def secured(self, transport: asyncio.BaseTransport) -> None:
+        """Take note that the connection goes on with TLS, in this transport."""
+        self._transport = transport
+        self.ssl = True
 
     @property
     def sockname(self) -> Any:
@@ -142,7 +149,7 @@ class FerrowsProtocol(asyncio.Protocol):
         if self.conn_info is None:
             self.conn_info = ConnInfo(transport, self._unix)
         self.connections.add(self)
-        admission = getattr(self.signal, "admission", None)
+        admission = getattr(self.signal, "admission", None) if self.conn_info.begun is None else None
         if admission is not None and not (
             # Most servers have one limit, and it is not reached.
             (len(self.connections) <= admission.most and not admission.counts) or admission.admit(self, transport)

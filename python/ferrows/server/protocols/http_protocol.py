@@ -6,6 +6,7 @@ import asyncio
 import enum
 import functools
 import logging
+import math
 import re
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -39,6 +40,8 @@ HALF_CLOSE_GRACE: Final = 0.5
 
 NEW_GRACE: Final = 0.5
 """Seconds that a new connection has for its first request where the server has begun to stop."""
+
+_HEAD_TIMEOUT_STEPS: Final = 100
 
 PIECE_SIZE: Final = 8192
 """Bytes of what was read ahead that are worked on at a time."""
@@ -161,8 +164,10 @@ class HttpProtocol(HttpProtocolMixin, FerrowsProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Wait for the first request, as long as for a head."""
         super().connection_made(transport)
-        if not self.lost:
-            self._set_deadline(self.app.config.REQUEST_HEAD_TIMEOUT)
+        info = self.conn_info
+        if info is not None and not info.lost:
+            timeout: float = self.app.config.REQUEST_HEAD_TIMEOUT
+            self._set_deadline(timeout if info.begun is None else self._rest_of(timeout, info.begun))
 
     def data_received(self, data: bytes) -> None:
         """Read a request as far as it has arrived."""
@@ -182,6 +187,12 @@ class HttpProtocol(HttpProtocolMixin, FerrowsProtocol):
                 # An eager task may be over already, and has then taken itself away.
                 if not task.done():
                     self.task = task
+
+    def _rest_of(self, timeout: float, begun: float) -> float:
+        """What TLS and a proxy's header have left of the time for the first head."""
+        # Rounded up, so that not every connection needs a timer of its own (deadlines.py).
+        step = timeout / _HEAD_TIMEOUT_STEPS
+        return max(1, math.ceil((begun + timeout - self.loop.time()) / step)) * step
 
     def eof_received(self) -> bool | None:
         """Take note that the client sends no more: it may still read the response to what it has sent.

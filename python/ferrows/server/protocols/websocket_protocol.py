@@ -273,7 +273,7 @@ class WebSocketProtocol(HttpProtocol):
     def _count_excess(self, excess: str) -> None:
         admission: Admission | None = getattr(self.signal, "admission", None)
         if admission is not None:
-            admission.refused(excess, self.loop.time())
+            admission.exceeded(self, excess)
 
 
 _DATA_RECEIVED: Final[Any] = WebSocketProtocol.__dict__["data_received"]
