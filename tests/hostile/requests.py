@@ -92,7 +92,7 @@ def large_heads(server: Server, full: bool) -> Finding:
     for name, (request, permitted) in requests.items():
         statuses = set()
         for _ in range(50 if full else 5):
-            with Client(server.port, None) as client:
+            with Client(server.port, None, timeout=5) as client:
                 with contextlib.suppress(ConnectionError):
                     client.send(request)
                 with contextlib.suppress(ConnectionError):
