@@ -610,13 +610,17 @@ async def test_tls(app: App) -> None:
 
 
 @on_both_loops
-async def test_nagle_is_off_on_every_connection(app: App) -> None:
+@pytest.mark.parametrize("given", ["port", "socket"])
+async def test_nagle_is_off_on_every_connection(app: App, given: str) -> None:
+    # asyncio takes a socket that was made without the number of its protocol for one that is not TCP's.
+    options: dict[str, Any] = {"port": 0} if given == "port" else {"sock": bind_socket("127.0.0.1", 0)}
+
     @app.get("/nodelay")
     async def nodelay(request: Any) -> HTTPResponse:
         sock = request.transport.get_extra_info("socket")
         return text(str(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0))
 
-    async with running(app) as server:
+    async with await app.create_server(**options) as server:
         client = await connect(server)
         assert (await client.ask("/nodelay")).body == b"True"
         await client.close()
