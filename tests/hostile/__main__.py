@@ -10,6 +10,7 @@ import argparse
 import importlib.metadata
 import os
 import platform
+import resource
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -41,6 +42,9 @@ def main() -> int:
     unknown = {*options.stimulus} - {each.name for each in ATTACKS}
     if unknown:
         arguments.error(f"no stimulus {', '.join(sorted(unknown))}, permitted: {', '.join(e.name for e in ATTACKS)}")
+    # The servers inherit it. Some attacks need 10,000 at each end.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     results: dict[tuple[str, str, str], Result] = {}
     began, turn, full = time.monotonic(), Turn(), not options.short
 

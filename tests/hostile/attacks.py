@@ -6,7 +6,9 @@ from typing import Final
 
 from .ends import ENDS
 from .growth import GROWTH
+from .leaks import LEAKS
 from .messages import MESSAGES
 from .requests import REQUESTS
+from .stops import STOPS
 
-ATTACKS: Final = [*MESSAGES, *REQUESTS, *GROWTH, *ENDS]
+ATTACKS: Final = [*MESSAGES, *REQUESTS, *GROWTH, *ENDS, *STOPS, *LEAKS]

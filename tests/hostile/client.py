@@ -132,6 +132,8 @@ class Client:
         for opcode, answer in self.frames():
             if opcode in (TEXT, BINARY):
                 return answer
+            if opcode == PING:
+                self.send(frame(PONG, answer))
         raise AssertionError("the connection ended before the answer")
 
     def close_code(self) -> int:
