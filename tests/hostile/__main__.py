@@ -1,7 +1,8 @@
 """Do everything of tests/hostile in its full size, to ferrows and to its peers, and write what was found into a page.
 
 `python -m tests.hostile [--output docs/resilience.md] [--short] [STIMULUS …]`; the page is written anew after every
-attack, so that an end before the end leaves what was found. What only waits, waits beside what follows it. The exit status is 1 if a limit did not hold on ferrows.
+attack, so that an end before the end leaves what was found. An attack that only waits does so beside those that follow.
+The exit status is 1 if a limit did not hold on ferrows.
 """
 
 from __future__ import annotations

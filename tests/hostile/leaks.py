@@ -119,7 +119,7 @@ LEAKS: Final = [
     Stimulus(
         "no_leaks",
         "10 million messages, 100,000 connections",
-        "descriptors, tasks, connections, objects and memory stay as they are: the second half needs no more than the first",
+        "descriptors, tasks, connections, objects and memory stay: the second half needs no more than the first",
         no_leaks,
         always={"FERROWS_WEBSOCKET_PING_INTERVAL": "1"},
         peers=False,

@@ -124,7 +124,7 @@ STOPS: Final = [
     Stimulus(
         "stopped_under_load",
         "SIGTERM while 2,000 clients send",
-        "listens no more; every client gets 1001, spread over time, and every answer that was sent; exit by the deadline",
+        "listens no more; all get 1001, spread over time, and every answer that was sent; exit by the deadline",
         stopped_under_load,
         always_options=("--workers", "1"),
         peers=False,
