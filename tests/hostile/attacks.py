@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from .arrivals import ARRIVALS
 from .ends import ENDS
 from .growth import GROWTH
 from .leaks import LEAKS
@@ -11,4 +12,4 @@ from .messages import MESSAGES
 from .requests import REQUESTS
 from .stops import STOPS
 
-ATTACKS: Final = [*MESSAGES, *REQUESTS, *GROWTH, *ENDS, *STOPS, *LEAKS]
+ATTACKS: Final = [*MESSAGES, *REQUESTS, *GROWTH, *ARRIVALS, *ENDS, *STOPS, *LEAKS]

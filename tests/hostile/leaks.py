@@ -12,9 +12,6 @@ from .serving import Server, honest
 from .stimulus import Finding, Stimulus, size
 from .visits import OFFER, deflated, mixed, visit
 
-PARTS: Final = 4
-"""The messages and connections come in so many parts; after each, everything is at rest and is counted."""
-
 MEMBERS: Final = 20
 """Those who get each broadcast."""
 
@@ -82,7 +79,8 @@ def receive(client: Client, count: int) -> list[bytes]:
 
 def no_leaks(server: Server, full: bool) -> Finding:
     finding = Finding()
-    messages, connections = (10_000_000, 100_000) if full else (80_000, 800)
+    # After each part everything is at rest and is counted.
+    messages, connections, parts = (10_000_000, 100_000, 4) if full else (80_000, 800, 2)
     before = server.files
     # What is imported, compiled or cached when something happens for the first time.
     for part in range(2):
@@ -90,20 +88,21 @@ def no_leaks(server: Server, full: bool) -> Finding:
         for _ in range(2 if part else 10):
             visit(server.port, mixed())
     counts, echoes, talked, visited = [], [], 0, 0
-    for _ in range(PARTS):
+    for _ in range(parts):
         with honest(server) as seen:
-            talked += talk(server, messages // PARTS)
-            for _ in range(connections // PARTS // 100):
+            talked += talk(server, messages // parts)
+            for _ in range(connections // parts // 100):
                 visit(server.port, mixed())
                 visited += 100
         echoes.append(seen[0].echo)
         counts.append(counted(server, before))
     finding.note(f"{talked:,} messages, {visited:,} connections", holds=talked >= messages and visited >= connections)
-    finding.note("memory " + ", ".join(f"{each.memory / 2**20:.2f}" for each in counts) + " MiB after each quarter")
-    first, second = counts[: PARTS // 2], counts[PARTS // 2 :]
+    finding.note("memory " + ", ".join(f"{each.memory / 2**20:.2f}" for each in counts) + " MiB after each part")
+    first, second = counts[: parts // 2], counts[parts // 2 :]
 
     def more(name: str) -> int:
-        return max(getattr(each, name) for each in second) - max(getattr(each, name) for each in first)
+        earlier, later = (max(each._asdict()[name] for each in half) for half in (first, second))
+        return int(later - earlier)
 
     finding.note(f"{size(more('memory'))} more memory", holds=more("memory") <= SLACK)
     finding.note(f"{size(more('heap'))} more of it in use on the heap", holds=more("heap") <= 128 * 1024)

@@ -43,8 +43,8 @@ def main() -> None:
         runner.run(serve(sock))
 
 
-BACKLOG = 4096
-"""The same for all: with their defaults of about a hundred a crowd takes minutes to come in."""
+BACKLOG = 2048
+"""Ours, for the peers as well: with about a hundred, as some have, a crowd takes minutes to come in."""
 
 
 def ready(sock: socket.socket) -> None:
@@ -54,7 +54,7 @@ def ready(sock: socket.socket) -> None:
 async def serve_ferrows(sock: socket.socket) -> None:
     from .application import make_app
 
-    async with await make_app().create_server(sock=sock, backlog=BACKLOG) as server:
+    async with await make_app().create_server(sock=sock) as server:
         ready(sock)
         await server.wait_for_stop()
 
@@ -70,7 +70,7 @@ def run_ferrows(workers: int, loop: str) -> None:
     async def say_port(app: Any) -> None:
         ready(app.servers[0].sockets[0])
 
-    app.run(port=0, workers=workers, backlog=BACKLOG, motd=False)
+    app.run(port=0, workers=workers, motd=False)
 
 
 async def serve_aiohttp(sock: socket.socket) -> None:

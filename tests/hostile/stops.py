@@ -25,6 +25,9 @@ GRACE: Final = 15
 
 WORKERS: Final = 3
 
+NEVER: Final = float("inf")
+"""Seconds until what did not happen."""
+
 
 def stopped_under_load(server: Server, full: bool) -> Finding:
     finding = Finding()
@@ -35,10 +38,10 @@ def stopped_under_load(server: Server, full: bool) -> Finding:
     finding.note(f"{count:,} clients with {answers:,} answers before", holds=answers >= count)
     began = time.monotonic()
     server.process.send_signal(signal.SIGTERM)
-    listened = float("inf")
-    while crowd.talking and time.monotonic() - began < GRACE:
+    listened = NEVER
+    while (crowd.talking or listened == NEVER) and time.monotonic() - began < GRACE:
         crowd.talk(0.1)
-        if listened == float("inf") and not listens(server.port):
+        if listened == NEVER and not listens(server.port):
             listened = time.monotonic() - began
     finding.note(f"listens no more after {listened:.1f} s", holds=listened < (2 if full else 5))
     left = len(crowd.talking)
@@ -81,7 +84,7 @@ def replaced(port: int, known: set[str], seconds: float) -> float:
             if pid.decode() not in known:
                 return time.monotonic() - began
         time.sleep(0.01)
-    return float("inf")
+    return NEVER
 
 
 def killed_worker(server: Server, full: bool) -> Finding:
@@ -91,8 +94,9 @@ def killed_worker(server: Server, full: bool) -> Finding:
         # Each says the port when it is ready; the first one has said it already.
         server.process.stdout.readline()
     crowd = Crowd(server.port, 300 if full else 60, "/who", pause=0.05)
-    crowd.talk(1 if full else 0.5)
     clients = list(crowd.talking.values())
+    while not all(each.answers for each in clients) and not crowd.ended:
+        crowd.talk(0.3)
     workers = {each.greeting for each in clients}
     victim = min(workers)
     lost = sum(each.greeting == victim for each in clients)
@@ -126,6 +130,7 @@ STOPS: Final = [
         "SIGTERM while 2,000 clients send",
         "listens no more; all get 1001, spread over time, and every answer that was sent; exit by the deadline",
         stopped_under_load,
+        ends=True,
         always_options=("--workers", "1"),
         peers=False,
     ),
