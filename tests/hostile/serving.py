@@ -178,6 +178,7 @@ def honest(server: Server) -> Iterator[list[Latencies]]:
         assert process.stdout.readline() == "ready\n"
         yield seen
         output, _ = process.communicate("", timeout=60)
+        assert output, "an honest client beside it gave up after 30 s without an answer"
         found = json.loads(output)
         seen.append(Latencies(_percentile(found["echo"]), _percentile(found["open"]), found["failed"]))
     finally:
