@@ -116,7 +116,7 @@ miri: ## run tests of the core under Miri, which finds undefined behaviour in it
 audit: setup ## look for advisories, licences and sources that are not permitted, in Rust's and in Python's dependencies
 	.ci/audit $(RUN)
 
-hostile: build ## attack the server and its peers in full size and write docs/resilience.md, in half an hour
+hostile: build ## attack the server and its peers in full size and write docs/resilience.md, in under ten minutes
 	$(RUN) -m tests.hostile --output docs/resilience.md
 
 wheel: setup ## build a wheel into dist/

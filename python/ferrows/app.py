@@ -39,7 +39,7 @@ from .server.launch import launch
 from .server.lifespan import lifespan
 from .server.readiness import add_readiness, is_readiness
 from .server.runners import serve
-from .server.socket import ALL_INTERFACES
+from .server.socket import ALL_INTERFACES, BACKLOG
 from .server.tls import TLS, ssl_context
 from .signals import Signal, SignalRouter
 from .tasks import Tasks, Work
@@ -487,7 +487,7 @@ class App(Registrar):
         sock: socket.socket | None = None,
         workers: int | str = 1,
         protocol: type[asyncio.Protocol] | None = None,
-        backlog: int = 100,
+        backlog: int = BACKLOG,
         register_sys_signals: bool = True,
         access_log: bool | None = None,
         unix: str | Path | None = None,
@@ -573,7 +573,7 @@ class App(Registrar):
         ssl: TLS = None,
         sock: socket.socket | None = None,
         protocol: type[asyncio.Protocol] | None = None,
-        backlog: int = 100,
+        backlog: int = BACKLOG,
         access_log: bool | None = None,
         unix: str | Path | None = None,
         reuse_port: bool = False,

@@ -10,6 +10,8 @@ import re
 import signal
 import socket
 import ssl
+import struct
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Iterator
@@ -24,6 +26,7 @@ import websockets
 from ferrows import App, HTTPResponse, Websocket, text
 from ferrows.exceptions import ServerError
 from ferrows.server import AsyncioServer, HttpProtocol, Signal, bind_socket, serve
+from ferrows.server.listeners import Listeners
 from ferrows.server.protocols.websocket_protocol import WebSocketProtocol
 
 from .harness import Client, connect, on_both_loops
@@ -613,16 +616,41 @@ async def test_tls(app: App) -> None:
 
 
 @on_both_loops
-async def test_nagle_is_off_on_every_connection(app: App) -> None:
+@pytest.mark.parametrize("given", ["port", "socket"])
+async def test_nagle_is_off_on_every_connection(app: App, given: str) -> None:
+    # asyncio takes a socket that was made without the number of its protocol for one that is not TCP's.
+    options: dict[str, Any] = {"port": 0} if given == "port" else {"sock": bind_socket("127.0.0.1", 0)}
+
     @app.get("/nodelay")
     async def nodelay(request: Any) -> HTTPResponse:
         sock = request.transport.get_extra_info("socket")
         return text(str(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0))
 
-    async with running(app) as server:
+    async with await app.create_server(**options) as server:
         client = await connect(server)
         assert (await client.ask("/nodelay")).body == b"True"
         await client.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the length of the queue")
+@on_both_loops
+@pytest.mark.parametrize("given", [None, 5])
+async def test_thousands_may_wait_to_be_accepted_unless_it_is_said_otherwise(app: App, given: int | None) -> None:
+    options = {} if given is None else {"backlog": given}
+    most = int(Path("/proc/sys/net/core/somaxconn").read_text())
+    sizes = []
+    async with running(app, **options) as server:
+        sizes += map(queue_size, server.sockets)
+    listeners = Listeners.bound({"host": "127.0.0.1", "port": 0, **options}, 2)
+    sizes.append(queue_size(listeners.of(1)[0]))
+    listeners.remove()
+    assert sizes == [min(given or 2048, most)] * 2
+
+
+def queue_size(sock: Any) -> int:
+    """How many connections may wait on a listening socket: ``tcpi_sacked`` of tcp(7)'s TCP_INFO."""
+    found: int = struct.unpack_from("I", sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104), 28)[0]
+    return found
 
 
 @on_both_loops

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
+from .arrivals import ARRIVALS
 from .ends import ENDS
 from .growth import GROWTH
+from .leaks import LEAKS
 from .messages import MESSAGES
 from .requests import REQUESTS
+from .stops import STOPS
 
-ATTACKS: Final = [*MESSAGES, *REQUESTS, *GROWTH, *ENDS]
+ATTACKS: Final = [*MESSAGES, *REQUESTS, *GROWTH, *ARRIVALS, *ENDS, *STOPS, *LEAKS]

@@ -86,13 +86,15 @@ class Client:
     def offer(self, data: bytes, total: int, seconds: float) -> int:
         """Send ``data`` again and again without reading, until the server takes no more; return the bytes it took."""
         self.sock.setblocking(False)
+        poll = select.poll()
+        poll.register(self.sock, select.POLLOUT)
         sent, view, at, deadline = 0, memoryview(data), 0, time.monotonic() + seconds
         try:
             while sent < total and time.monotonic() < deadline:
                 try:
                     count = self.sock.send(view[at:])
                 except BlockingIOError:
-                    if not select.select([], [self.sock], [], 0.5)[1]:
+                    if not poll.poll(500):
                         break
                     continue
                 sent += count
@@ -130,6 +132,8 @@ class Client:
         for opcode, answer in self.frames():
             if opcode in (TEXT, BINARY):
                 return answer
+            if opcode == PING:
+                self.send(frame(PONG, answer))
         raise AssertionError("the connection ended before the answer")
 
     def close_code(self) -> int:

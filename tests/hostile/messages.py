@@ -102,9 +102,10 @@ def flood(server: Server, full: bool, data: bytes, message: int) -> Finding:
         finding.note(f"{size(taken)} taken")
         finding.note(f"{size(max(0, grown))} pinned", holds=grown <= WRITE_LIMIT + MAX_SIZE + message + SLACK)
         patience = 40 if full else 15
-        while server.files >= files and time.monotonic() - stopped < patience:
-            time.sleep(0.05)
-        seconds = time.monotonic() - stopped
+        with server.waiting():
+            while server.files >= files and time.monotonic() - stopped < patience:
+                time.sleep(0.5 if full else 0.05)
+            seconds = time.monotonic() - stopped
         closed = server.files < files
         finding.note(
             f"closed after {seconds:.0f} s" if closed else f"still open after {seconds:.0f} s",

@@ -8,12 +8,17 @@ from .stimulus import Finding, Stimulus
 
 INTRODUCTION = """# Resilience
 
-What hostile clients do to the server, what must hold then, and what was measured. `make hostile` does all of it and
-writes this page; `tests/hostile` does it in a shorter form with every run of the tests. Each row is a server process of
-its own, with its defaults but for a long backlog, and often an honest client beside the attack. CPU, memory and
-descriptors are what the kernel counts for the process. The peers got the same stimulus in the same run, each on the
-loop that it uses out of the box; that a limit of ours does not hold there says what they do differently, and is not
-always a fault.
+What hostile clients do to the server, what must hold then, and what was measured. `make hostile` does all of it in
+less than ten minutes and writes this page; `tests/hostile` does it in a shorter form with every run of the tests. Each
+row is a server process of its own, with its defaults but for what the row names, and often an honest client beside the
+attack. One attack at a time loads the machine; those that wait for a server to let go of them do so side by side. CPU,
+memory and descriptors are what the kernel counts for the process.
+
+The peers got the same stimulus in the same run, each on the loop that it uses out of the box and with our backlog of
+2048 connections; that a limit of ours does not hold there says what they do differently, and is not always a fault.
+
+A panic in the extension needs an extension that panics when it is told to: `make panics` builds one and has it panic at
+every entry from Python. One connection is closed with 1011, one line is logged, and the process serves on.
 
 What is promised beyond this, and what a connection can pin, is in [SECURITY.md](../SECURITY.md).
 """

@@ -1,7 +1,7 @@
 """The server under attack, in a process of its own.
 
 `python -m tests.hostile.server ferrows|aiohttp|websockets|uvicorn --loop asyncio|uvloop` prints the port that it
-listens on and serves until it is killed. Every peer echoes at ``/echo``; what else there is belongs to ferrows alone.
+listens on and serves until it is killed. Every peer echoes at ``/echo``; what else ferrows has is in application.py.
 Its settings come from the environment.
 """
 
@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import gc
 import importlib
+import os
 import resource
 import socket
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -24,7 +23,11 @@ def main() -> None:
     arguments.add_argument("--loop", choices=["asyncio", "uvloop"], default="asyncio")
     arguments.add_argument("--files", type=int, help="RLIMIT_NOFILE, set once the server is about to listen")
     arguments.add_argument("--stall", type=float, help="seconds in which a client must read something")
+    arguments.add_argument("--workers", type=int, help="run as a program does; more than one under a supervisor")
     options = arguments.parse_args()
+    if options.workers:
+        run_ferrows(options.workers, options.loop)
+        return
     sock = socket.create_server(("127.0.0.1", 0), backlog=BACKLOG)
     if options.stall:
         from ferrows.server.protocols import http_protocol
@@ -40,8 +43,8 @@ def main() -> None:
         runner.run(serve(sock))
 
 
-BACKLOG = 4096
-"""The same for all: with their defaults of about a hundred a crowd takes minutes to come in."""
+BACKLOG = 2048
+"""Ours, for the peers as well: with about a hundred, as some have, a crowd takes minutes to come in."""
 
 
 def ready(sock: socket.socket) -> None:
@@ -49,82 +52,25 @@ def ready(sock: socket.socket) -> None:
 
 
 async def serve_ferrows(sock: socket.socket) -> None:
-    from ferrows import App, HTTPResponse, Request, Websocket, json
-    from ferrows.log import configure_logging
+    from .application import make_app
 
-    configure_logging()
-    app = App("hostile")
-    app.config.ACCESS_LOG = False
-
-    @app.websocket("/echo")
-    async def echo(request: Request, ws: Websocket) -> None:
-        async for message in ws:
-            await ws.send(message)
-
-    @app.websocket("/count")
-    async def count(request: Request, ws: Websocket) -> None:
-        """Answer b"?" with the number of messages since the last one."""
-        messages = 0
-        async for message in ws:
-            messages += 1
-            if message == b"?":
-                await ws.send(str(messages))
-                messages = 0
-
-    takeover = {"client_no_context_takeover": False, "server_no_context_takeover": False}
-
-    @app.websocket("/deflate", compression=takeover)
-    async def deflate(request: Request, ws: Websocket) -> None:
-        async for message in ws:
-            await ws.send(message[:100])
-
-    @app.websocket("/idle")
-    async def idle(request: Request, ws: Websocket) -> None:
-        """Receive nothing: what arrives is kept as far as the queue goes."""
-        await ws.wait_closed()
-
-    @app.websocket("/deflate_idle", compression=takeover)
-    async def deflate_idle(request: Request, ws: Websocket) -> None:
-        await ws.wait_closed()
-
-    @app.websocket("/raises")
-    async def raises(request: Request, ws: Websocket) -> None:
-        await ws.recv()
-        raise RuntimeError("handler of the hostile tests")
-
-    @app.websocket("/blocks")
-    async def blocks(request: Request, ws: Websocket) -> None:
-        await ws.recv()
-        time.sleep(0.3)
-
-    @app.websocket("/cancelled")
-    async def cancelled(request: Request, ws: Websocket) -> None:
-        await ws.recv()
-        task = asyncio.current_task()
-        assert task is not None
-        task.cancel()
-        await asyncio.sleep(0)
-
-    @app.websocket("/stays")
-    async def stays(request: Request, ws: Websocket) -> None:
-        await asyncio.Event().wait()
-
-    @app.get("/state")
-    async def state(request: Request) -> HTTPResponse:
-        """What may leak: tasks, tracked objects, connections."""
-        gc.collect()
-        server = app.servers[0]
-        found = {
-            "tasks": len(asyncio.all_tasks()),
-            "objects": len(gc.get_objects()),
-            "connections": len(server.connections),
-            "refusals": dict(getattr(server, "refusals", {})),
-        }
-        return json(found)
-
-    async with await app.create_server(sock=sock, backlog=BACKLOG) as server:
+    async with await make_app().create_server(sock=sock) as server:
         ready(sock)
         await server.wait_for_stop()
+
+
+def run_ferrows(workers: int, loop: str) -> None:
+    """Serve as a program does, with signals and under a supervisor; each worker prints the port when it is ready."""
+    from .application import make_app
+
+    os.environ["FERROWS_NO_UVLOOP"] = "1" if loop == "asyncio" else "0"
+    app = make_app()
+
+    @app.after_server_start
+    async def say_port(app: Any) -> None:
+        ready(app.servers[0].sockets[0])
+
+    app.run(port=0, workers=workers, motd=False)
 
 
 async def serve_aiohttp(sock: socket.socket) -> None:

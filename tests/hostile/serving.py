@@ -13,6 +13,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from .turn import Turn
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -36,8 +38,10 @@ class Server:
         loop: str = "uvloop",
         *options: str,
         environment: Mapping[str, str] | None = None,
+        turn: Turn | None = None,
     ) -> None:
         self.peer, self.loop = peer, loop
+        self.turn = turn
         self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.hostile.server", peer, "--loop", loop, *options],
@@ -58,6 +62,15 @@ class Server:
         assert self.process.stdout is not None
         self.process.stdout.close()
         self.log.close()
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Let other attacks begin for the length of a block, which must do no more than wait."""
+        if self.turn is None:
+            yield
+        else:
+            with self.turn.given_away():
+                yield
 
     @property
     def alive(self) -> bool:
@@ -135,10 +148,14 @@ class Server:
 
 @contextlib.contextmanager
 def running(
-    peer: str = "ferrows", loop: str = "uvloop", *options: str, environment: Mapping[str, str] | None = None
+    peer: str = "ferrows",
+    loop: str = "uvloop",
+    *options: str,
+    environment: Mapping[str, str] | None = None,
+    turn: Turn | None = None,
 ) -> Iterator[Server]:
-    """Run a server for the length of a block."""
-    server = Server(peer, loop, *options, environment=environment)
+    """Run a server for the length of a block, attacked by whoever has the ``turn``."""
+    server = Server(peer, loop, *options, environment=environment, turn=turn)
     try:
         yield server
     finally:
@@ -161,6 +178,7 @@ def honest(server: Server) -> Iterator[list[Latencies]]:
         assert process.stdout.readline() == "ready\n"
         yield seen
         output, _ = process.communicate("", timeout=60)
+        assert output, "an honest client beside it gave up after 30 s without an answer"
         found = json.loads(output)
         seen.append(Latencies(_percentile(found["echo"]), _percentile(found["open"]), found["failed"]))
     finally:

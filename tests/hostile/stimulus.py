@@ -41,6 +41,8 @@ class Stimulus:
     always_options: tuple[str, ...] = ()
     peers: bool = True
     """Whether other servers can be asked the same."""
+    ends: bool = False
+    """Whether the server is to have ended by it."""
 
     def settings(self, peer: str, *, full: bool) -> tuple[tuple[str, ...], dict[str, str]]:
         """Return the options and the environment of the server's process."""

@@ -130,7 +130,7 @@ GROUPS: Final[Mapping[str, tuple[Option, ...]]] = {
         ),
         Option(
             ("--backlog",),
-            "connections that may wait to be accepted (default: 100)",
+            "connections that may wait to be accepted (default: 2048)",
             kind=_integer(1, _GREATEST),
             metavar="N",
         ),

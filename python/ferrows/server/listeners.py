@@ -16,7 +16,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from .socket import bind_sockets, bind_unix_socket, remove_unix_socket
+from .socket import BACKLOG, bind_sockets, bind_unix_socket, remove_unix_socket
 
 __all__ = ["Listeners"]
 
@@ -35,7 +35,7 @@ class Listeners:
     @classmethod
     def bound(cls, options: Mapping[str, Any], workers: int) -> Listeners:
         """Bind what the options of :func:`serve` say; OSError where that is impossible, or somebody listens there."""
-        backlog, unix, given = options.get("backlog", 100), options.get("unix"), options.get("sock")
+        backlog, unix, given = options.get("backlog", BACKLOG), options.get("unix"), options.get("sock")
         if given is not None:
             given.listen(backlog)
             return cls([[given]] * workers)

@@ -206,6 +206,10 @@ def _listen_on(
     options: dict[str, Any],
 ) -> Coroutine[Any, Any, asyncio.AbstractServer]:
     unix = sock.family == getattr(socket, "AF_UNIX", None)
+    if not unix:
+        # Connections have it from the socket that they come by. asyncio sets it only where the socket was made with the
+        # number of its protocol, which most are not, and then a burst of answers waits for the client's delayed ACK.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if unix and sys.version_info >= (3, 13):
         # The path is `AsyncioServer`'s to remove, or is another's, such as systemd's: never one loop server's.
         options = {"cleanup_socket": False, **options}

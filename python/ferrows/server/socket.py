@@ -15,6 +15,7 @@ from typing import Any, Final
 
 __all__ = [
     "ALL_INTERFACES",
+    "BACKLOG",
     "bind_socket",
     "bind_sockets",
     "bind_unix_socket",
@@ -24,6 +25,13 @@ __all__ = [
     "remove_unix_socket",
     "shared_port",
 ]
+
+BACKLOG: Final = 2048
+"""How many connections may wait to be accepted, unless a server is told; the kernel may permit fewer (``somaxconn``).
+
+``serve``, ``bind_socket`` and ``bind_unix_socket`` have the reference's 100. When a thousand clients come back at once,
+the kernel drops what does not fit, and these try again after a second, after three, and after seven.
+"""
 
 ALL_INTERFACES: Final = "*"
 """The host of ``App.run`` that stands for every interface, on IPv4 and on IPv6; event loops say None."""
@@ -45,7 +53,7 @@ def bind_socket(host: str, port: int, backlog: int = 100, *, reuse_port: bool = 
 
 
 def bind_sockets(
-    host: str | None, port: int, backlog: int | None = 100, *, reuse_port: bool = False
+    host: str | None, port: int, backlog: int | None = BACKLOG, *, reuse_port: bool = False
 ) -> list[socket.socket]:
     """Make a listening TCP socket for every address of a host, as event loops do; IPv6 ones take IPv6 alone.
 

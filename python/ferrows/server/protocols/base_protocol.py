@@ -157,7 +157,7 @@ class FerrowsProtocol(asyncio.Protocol):
             self.connections.discard(self)
             self.conn_info.lost = True
             return
-        # asyncio's loops and uvloop set it on every TCP transport.
+        # The loops' own have it: uvloop's from the loop, asyncio's from the loop or from the listening socket.
         if not type(transport).__module__.startswith(("asyncio.", "uvloop.")):
             connection = transport.get_extra_info("socket")
             if connection is not None and connection.family in (socket.AF_INET, socket.AF_INET6):
