@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 import logging.config
+import os
+import sys
+import time
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 __all__ = [
     "LOGGING_CONFIG_DEFAULTS",
+    "LineHandler",
     "access_logger",
     "configure_logging",
     "error_logger",
@@ -38,8 +44,8 @@ LOGGING_CONFIG_DEFAULTS: Final[dict[str, Any]] = {
         },
     },
     "handlers": {
-        "stderr": {"class": "logging.StreamHandler", "formatter": "line", "stream": "ext://sys.stderr"},
-        "stdout": {"class": "logging.StreamHandler", "formatter": "line", "stream": "ext://sys.stdout"},
+        "stderr": {"class": "ferrows.log.LineHandler", "formatter": "line", "stream": "ext://sys.stderr"},
+        "stdout": {"class": "ferrows.log.LineHandler", "formatter": "line", "stream": "ext://sys.stdout"},
     },
     "loggers": {
         "ferrows": {"level": "INFO", "handlers": ["stderr"], "propagate": False},
@@ -64,3 +70,73 @@ def configure_logging(config: Mapping[str, Any] | None = None, *, debug: bool = 
     if debug:
         package.setLevel(logging.DEBUG)
     return True
+
+
+_QUIET: Final = 60.0
+"""Seconds between two lines on stderr that say that a log cannot be written."""
+
+
+class LineHandler(logging.StreamHandler[TextIO]):
+    """Writes each record at once, and drops what cannot be written: the disk is full, or nobody reads the pipe any more.
+
+    logging's own handler answers each such record with a traceback on stderr, which is longer than the access log ever
+    was, and leaves it in the stream's buffer, which makes Python end with 120 in place of the program's exit code. This
+    one says so on stderr, at most once a minute, and, as soon as the log can be written again, how many were dropped.
+    """
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        super().__init__(stream)
+        self._dropped = 0
+        self._reason = ""
+        self._said = -_QUIET
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record."""
+        try:
+            lines = self.format(record) + self.terminator
+            if self._dropped:
+                lines = self.format(self._gap()) + self.terminator + lines
+            _write(self.stream, lines)
+        except OSError as error:
+            self._drop(error)
+        except RecursionError:
+            raise
+        except Exception:
+            self.handleError(record)
+        else:
+            self._dropped = 0
+
+    def _drop(self, error: OSError) -> None:
+        self._dropped += 1
+        self._reason = error.strerror or str(error)
+        now = time.monotonic()
+        if now - self._said < _QUIET or sys.stderr is None or self.stream is sys.stderr:
+            return
+        self._said = now
+        with contextlib.suppress(OSError, ValueError):
+            _write(sys.stderr, f"the log cannot be written to {_name(self.stream)}: {self._reason}\n")
+
+    def _gap(self) -> logging.LogRecord:
+        message = "%d lines of the log could not be written: %s"
+        return logger.makeRecord(
+            logger.name, logging.WARNING, __file__, 0, message, (self._dropped, self._reason), None
+        )
+
+
+def _write(stream: TextIO, lines: str) -> None:
+    """Write to a stream, past its buffer where it is a file's: what that cannot write, it keeps and tries again."""
+    buffer = getattr(stream, "buffer", None)
+    if os.name != "posix" or not isinstance(buffer, io.BufferedWriter) or not isinstance(buffer.raw, io.FileIO):
+        stream.write(lines)
+        stream.flush()
+        return
+    # What the program has printed comes first.
+    with contextlib.suppress(OSError):
+        stream.flush()
+    data = memoryview(lines.encode(stream.encoding, stream.errors or "strict"))
+    while data:
+        data = data[os.write(buffer.fileno(), data) :]
+
+
+def _name(stream: TextIO) -> str:
+    return str(getattr(stream, "name", "its stream"))
