@@ -67,9 +67,18 @@ def configure_logging(config: Mapping[str, Any] | None = None, *, debug: bool = 
     if logging.getLogger().handlers or package.handlers:
         return False
     logging.config.dictConfig(LOGGING_CONFIG_DEFAULTS)
+    logging.getLogger("asyncio").addFilter(_is_worth_a_line)
     if debug:
         package.setLevel(logging.DEBUG)
     return True
+
+
+def _is_worth_a_line(record: logging.LogRecord) -> bool:
+    """Whether a record of asyncio's is more than one write of many to a connection that is gone.
+
+    Up to hundreds come of a handler that sends much; how the connection ended is in the access log.
+    """
+    return record.msg != "socket.send() raised exception."
 
 
 _QUIET: Final = 60.0
@@ -77,7 +86,7 @@ _QUIET: Final = 60.0
 
 
 class LineHandler(logging.StreamHandler[TextIO]):
-    """Writes each record at once, and drops what cannot be written: the disk is full, or nobody reads the pipe any more.
+    """Writes each record at once, and drops what cannot be written: the disk is full, or the pipe has no reader left.
 
     logging's own handler answers each such record with a traceback on stderr, which is longer than the access log ever
     was, and leaves it in the stream's buffer, which makes Python end with 120 in place of the program's exit code. This

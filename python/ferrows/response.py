@@ -409,7 +409,7 @@ def _open(prepared: _Prepared) -> BinaryIO:
         if error.errno not in _USED_UP:
             raise
         error_logger.warning("file %s cannot be sent: %s", prepared.path, error.strerror)
-        raise ServiceUnavailable from None
+        raise ServiceUnavailable(quiet=True) from None
 
 
 _USED_UP: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})

@@ -51,6 +51,7 @@ def shared(request: pytest.FixtureRequest) -> Iterator[Struck]:
     with Faults() as faults, running(request.param, faults=faults) as server:
         # Once, for what is imported and made when it is first needed.
         assert serves(server)
+        server.until_freed({**server.used(), "connections": 1, "websockets": 0})
         yield Struck(server, faults, server.used())
 
 
@@ -61,8 +62,8 @@ def struck(shared: Struck) -> Iterator[Struck]:
     yield shared
     shared.faults.stop()
     shared.faults.set_clocks()
-    shared.server.until_freed(shared.before)
     assert serves(shared.server)
+    shared.server.until_freed(shared.before)
     assert "Traceback" not in "\n".join(shared.server.lines()[lines:])
 
 

@@ -1,7 +1,7 @@
 """The server that is struck: `python -m tests.faults.server DESCRIPTOR [SETTINGS]`, in a process of its own.
 
-It serves on a listening socket that it inherits, as ``App.run`` serves a program; ``SETTINGS`` is JSON with arguments of
-that. Its configuration comes from the environment.
+It serves on a listening socket that it inherits, as ``App.run`` serves a program; ``SETTINGS`` is JSON with arguments
+of that. Its configuration comes from the environment.
 """
 
 from __future__ import annotations

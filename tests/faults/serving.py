@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -15,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from tests.hostile import serving
-from tests.hostile.client import Client, ask
+from tests.hostile.client import Client, ask, handshake
 
 from .shim import Faults
 
@@ -23,7 +24,10 @@ LOOPS = ["asyncio", "uvloop"]
 
 
 class Server(serving.Server):
-    """A process that serves as ``App.run`` does. Its access log goes to a file of its own, unless told otherwise."""
+    """A process that serves as ``App.run`` does. Its access log goes to a file of its own, unless told otherwise.
+
+    ``trust`` is for clients of a server with TLS, ``preamble`` what they send before anything else.
+    """
 
     def __init__(
         self,
@@ -33,9 +37,12 @@ class Server(serving.Server):
         faults: Faults | None = None,
         stdout: int | None = None,
         stderr: int | None = None,
+        trust: ssl.SSLContext | None = None,
+        preamble: bytes = b"",
         **settings: Any,
     ) -> None:
         self.loop = loop
+        self.trust, self.preamble = trust, preamble
         self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115
         self.access = tempfile.TemporaryFile("w+")  # noqa: SIM115
         with socket.create_server(("127.0.0.1", 0), backlog=1024) as listening:
@@ -48,13 +55,40 @@ class Server(serving.Server):
                 pass_fds=[listening.fileno()],
                 cwd=serving.ROOT,
                 env={
-                    **{key: value for key, value in os.environ.items() if not key.startswith(("FERROWS_", "COVERAGE_"))},
+                    **{
+                        key: value for key, value in os.environ.items() if not key.startswith(("FERROWS_", "COVERAGE_"))
+                    },
                     **{key: os.environ[key] for key in ("FERROWS_NO_EXTENSIONS",) if key in os.environ},
                     **({"FERROWS_NO_UVLOOP": "1"} if loop == "asyncio" else {}),
                     **(faults.environment if faults is not None else {}),
                     **(environment or {}),
                 },
             )
+
+    def client(self, target: str | None = None) -> Client:
+        """Connect as the server wants it; ``target`` opens a WebSocket."""
+        client = Client(self.port, None)
+        try:
+            client.send(self.preamble)
+            if self.trust is not None:
+                client.sock = self.trust.wrap_socket(client.sock, server_hostname="127.0.0.1")
+            if target is not None:
+                client.send(handshake(target))
+                head = client.read_head()
+                assert head.startswith(b"HTTP/1.1 101 "), head
+        except BaseException:
+            client.close()
+            raise
+        return client
+
+    def state(self) -> dict[str, Any]:
+        with self.client() as client:
+            client.send(b"GET /state HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            client.read_head()
+            while data := client.sock.recv(65536):
+                client.received += data
+        found: dict[str, Any] = json.loads(client.received)
+        return found
 
     def wait_until_ready(self) -> None:
         # Clients wait in the backlog until it accepts.
@@ -124,7 +158,7 @@ def until(condition: Callable[[], bool], seconds: float = 20) -> None:
 
 def serves(server: Server) -> bool:
     """Whether a new client gets an answer."""
-    with contextlib.suppress(OSError, AssertionError), Client(server.port, timeout=5) as client:
+    with contextlib.suppress(OSError, AssertionError), server.client("/echo") as client:
         return client.echo() == b"here"
     return False
 
@@ -135,7 +169,9 @@ def head_of(port: int, path: str, *lines: str) -> tuple[int, dict[str, str]]:
         request = [f"GET {path} HTTP/1.1", "Host: 127.0.0.1", "Connection: close", *lines, "", ""]
         client.send("\r\n".join(request).encode())
         status, *fields = client.read_head().decode().split("\r\n")
-    return int(status.split()[1]), {name.lower(): value.strip() for name, _, value in (f.partition(":") for f in fields)}
+    return int(status.split()[1]), {
+        name.lower(): value.strip() for name, _, value in (f.partition(":") for f in fields)
+    }
 
 
 def _is_stopped(pid: int) -> bool:

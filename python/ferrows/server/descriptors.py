@@ -24,7 +24,10 @@ _USED_UP: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.EN
 
 _ITS_OWN: Final = frozenset(
     getattr(errno, name)
-    for name in "EPROTO ENOPROTOOPT EHOSTDOWN ENONET EHOSTUNREACH EOPNOTSUPP ENETUNREACH ENETDOWN EPERM".split()
+    for name in (
+        *("EPROTO", "ENOPROTOOPT", "EHOSTDOWN", "ENONET", "EHOSTUNREACH"),
+        *("EOPNOTSUPP", "ENETUNREACH", "ENETDOWN", "EPERM"),
+    )
     if hasattr(errno, name)
 )
 """What Linux says of a connection that has failed before it was accepted; accept(2) wants them to be tried again."""

@@ -195,7 +195,7 @@ class Fork:
 
 
 def _flush() -> None:
-    """Write what was printed, so that no process writes it twice. A full disk keeps no worker from starting or ending."""
+    """Write what was printed, so that no process writes it twice; a full disk keeps none from starting or ending."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
