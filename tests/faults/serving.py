@@ -55,10 +55,7 @@ class Server(serving.Server):
                 pass_fds=[listening.fileno()],
                 cwd=serving.ROOT,
                 env={
-                    **{
-                        key: value for key, value in os.environ.items() if not key.startswith(("FERROWS_", "COVERAGE_"))
-                    },
-                    **{key: os.environ[key] for key in ("FERROWS_NO_EXTENSIONS",) if key in os.environ},
+                    **_environment(),
                     **({"FERROWS_NO_UVLOOP": "1"} if loop == "asyncio" else {}),
                     **(faults.environment if faults is not None else {}),
                     **(environment or {}),
@@ -169,9 +166,15 @@ def head_of(port: int, path: str, *lines: str) -> tuple[int, dict[str, str]]:
         request = [f"GET {path} HTTP/1.1", "Host: 127.0.0.1", "Connection: close", *lines, "", ""]
         client.send("\r\n".join(request).encode())
         status, *fields = client.read_head().decode().split("\r\n")
-    return int(status.split()[1]), {
-        name.lower(): value.strip() for name, _, value in (f.partition(":") for f in fields)
-    }
+    parts = [field.partition(":") for field in fields]
+    return int(status.split()[1]), {name.lower(): value.strip() for name, _, value in parts}
+
+
+def _environment() -> dict[str, str]:
+    """The environment without settings of ferrows, and with buffers behind standard streams, as there are elsewhere."""
+    left_out = ("FERROWS_", "COVERAGE_", "PYTHONUNBUFFERED")
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(left_out)}
+    return kept | {key: os.environ[key] for key in ("FERROWS_NO_EXTENSIONS",) if key in os.environ}
 
 
 def _is_stopped(pid: int) -> bool:
