@@ -67,14 +67,15 @@ class Deadlines:
         self._timer = self._loop.call_at(when, self._fire)
 
     def _give_back(self, now: float) -> None:
-        """Put every deadline off by what the timer is late."""
+        """Put every deadline off by what the timer is late, and those that are due at once by as much again."""
         late = now - self._timer_due
         if late <= LATE or now - self._given_back < self._seconds:
             return
         self._given_back = now
-        late = min(late, self._seconds)
-        for watched in self._due:
-            self._due[watched] += late
+        # Who was added since then is not to wait longer than one who is added now: the order stays.
+        earliest, latest = now + min(late, self._seconds), now + self._seconds
+        for watched, when in self._due.items():
+            self._due[watched] = min(max(when + late, earliest), latest)
 
     def _fire(self) -> None:
         now = self._loop.time()
