@@ -15,12 +15,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from ferrows._codec import PURE_PYTHON
 from tests.hostile import serving
 from tests.hostile.client import Client, ask, handshake
 
 from .shim import Faults
 
-LOOPS = ["asyncio", "uvloop"]
+LOOPS = ["uvloop"] if PURE_PYTHON else ["asyncio", "uvloop"]
+"""The twin differs from the extension in nothing that a loop could make a difference to."""
 
 
 class Server(serving.Server):
@@ -52,6 +54,7 @@ class Server(serving.Server):
                 stdin=subprocess.DEVNULL,
                 stdout=self.access if stdout is None else stdout,
                 stderr=self.log if stderr is None else stderr,
+                text=True,
                 pass_fds=[listening.fileno()],
                 cwd=serving.ROOT,
                 env={

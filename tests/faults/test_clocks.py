@@ -22,7 +22,7 @@ HURRIED = {
     "FERROWS_KEEP_ALIVE_TIMEOUT": "2",
     "FERROWS_REQUEST_HEAD_TIMEOUT": "2",
     "FERROWS_REQUEST_TIMEOUT": "2",
-    "FAULTS_STALL": "2",
+    "FAULTS_STALL": "3",
 }
 
 HOUR = 3600
@@ -82,7 +82,7 @@ def test_jumps_of_the_wall_clock_reach_dates_and_nothing_else(loop: str, faults:
     settings = {**HURRIED, "FAULTS_STATIC": str(tmp_path)}
     with running(loop, faults=faults, environment=settings) as server, healthy(server, 3) as clients:
         _, first = head_of(server.port, "/static/file.txt")
-        for jump in (HOUR, -20 * YEAR, 10 * YEAR, -HOUR):
+        for jump in (10 * YEAR, -20 * YEAR, -HOUR):
             faults.set_clocks(realtime=jump)
             pinged_again(clients, 1)
             with Client(server.port, None) as kept:
@@ -115,7 +115,7 @@ def stopped(server: Server, faults: Faults) -> Iterator[None]:
     with server.paused():
         yield
         # Longer than every timeout, so that all of them have passed when it goes on.
-        time.sleep(3)
+        time.sleep(3.2)
 
 
 @contextlib.contextmanager
@@ -139,19 +139,15 @@ def test_time_in_which_the_process_did_not_run_counts_against_nobody(loop: str, 
             opened.send(data)
             return opened
 
-        pinged_again(clients)
-        idle, head, body = (
-            client(GET),
-            client(GET[:20]),
-            client(b"POST /upload HTTP/1.1\r\nHost: x\r\nContent-Length: 5"),
-        )
-        body.send(b"\r\n\r\nab")
-        assert idle.read_head()
-        idle.received = b""
+        pinged_again(clients, 1)
         # Much more than the kernel takes, so that the rest waits in the server for this client to read.
         reader = client(frame(BINARY, b"33554432"), "/pour")
         until(lambda: server.state()["websockets"] == 6)
-        server.settle()
+        server.settle(0.1)
+        idle, head = client(GET), client(GET[:20])
+        body = client(b"POST /upload HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nab")
+        assert idle.read_head()
+        idle.received = b""
         with absent(server, faults):
             idle.send(GET)
             head.send(GET[20:])

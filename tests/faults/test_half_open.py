@@ -12,8 +12,6 @@ import sys
 import time
 from collections.abc import Iterator
 
-import pytest
-
 from tests.hostile import serving
 from tests.hostile.client import BINARY, Client, frame, handshake, header
 
@@ -65,7 +63,6 @@ def hurried(loop: str) -> Iterator[Server]:
         yield server
 
 
-@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 def test_peer_that_vanished_is_noticed_and_freed(loop: str) -> None:
     """All of them at once: each takes the server a second or two to notice."""
     with hurried(loop) as server, contextlib.ExitStack() as stack:

@@ -22,7 +22,7 @@ from tests.hostile.serving import honest
 from .conftest import Struck
 from .serving import Server, running, serves
 
-ROUNDS = 5
+ROUNDS = 3
 
 
 def reset(client: Client) -> None:
