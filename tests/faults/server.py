@@ -49,6 +49,11 @@ async def pour(request: Request, ws: Websocket) -> None:
     await ws.wait_closed()
 
 
+@app.websocket("/bye")
+async def bye(request: Request, ws: Websocket) -> None:
+    """Close at once."""
+
+
 @app.websocket("/slow")
 async def slow(request: Request, ws: Websocket) -> None:
     """Answer a message half a second later."""

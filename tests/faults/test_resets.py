@@ -73,6 +73,9 @@ STAGES = [
     Stage("pinged", "/echo", frame(PING, b"x")),
     Stage("close_sent", "/echo", frame(CLOSE, b"\x03\xe8")),
     Stage("close_answered", "/echo", frame(CLOSE, b"\x03\xe8"), awaited=True),
+    Stage("close_of_ours_not_answered", "/bye", awaited=True),
+    Stage("close_of_ours_not_read", "/bye"),
+    Stage("close_of_ours_half_answered", "/bye", frame(CLOSE, b"\x03\xe8")[:3]),
     Stage("rule_broken", "/echo", b"\xff\xff\xff\xff"),
 ]
 

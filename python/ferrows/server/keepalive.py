@@ -20,6 +20,7 @@ logger = logging.getLogger("ferrows.websocket")
 _Entry: TypeAlias = tuple[float, int, weakref.ref[WebsocketMethods], bool]
 """When it is due, its place among equals, the connection, and whether a ping was sent already."""
 
+
 class Keepalive:
     """Pings every connection once an interval and ends those that answer nothing within their timeout.
 
