@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ssl
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import trustme
 
 from .serving import LOOPS, Server, running, serves
 from .shim import Faults, forget_library, needs_shim
@@ -72,3 +74,25 @@ def compiled() -> Iterator[None]:
     """Remove the shim at the end."""
     yield
     forget_library()
+
+
+@pytest.fixture(scope="session")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture(scope="session")
+def trust(authority: trustme.CA) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    return context
+
+
+@pytest.fixture(scope="session")
+def certificate(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    folder = tmp_path_factory.mktemp("tls")
+    issued = authority.issue_cert("127.0.0.1")
+    issued.private_key_pem.write_to_path(folder / "key.pem")
+    for number, blob in enumerate(issued.cert_chain_pems):
+        blob.write_to_path(folder / "cert.pem", append=number > 0)
+    return {"cert": str(folder / "cert.pem"), "key": str(folder / "key.pem")}

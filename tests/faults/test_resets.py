@@ -13,7 +13,6 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import pytest
-import trustme
 
 from tests.hostile import serving
 from tests.hostile.client import BINARY, CLOSE, PING, Client, frame, handshake, header
@@ -163,28 +162,6 @@ def test_reset_in_a_proxy_header_leaves_nothing_behind(loop: str, delay: float) 
         server.until_freed(before)
         assert "Traceback" not in "\n".join(server.lines()[lines:])
         assert len(server.lines()) - lines <= 9
-
-
-@pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    return trustme.CA()
-
-
-@pytest.fixture(scope="module")
-def trust(authority: trustme.CA) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
-    return context
-
-
-@pytest.fixture(scope="module")
-def certificate(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    folder = tmp_path_factory.mktemp("tls")
-    issued = authority.issue_cert("127.0.0.1")
-    issued.private_key_pem.write_to_path(folder / "key.pem")
-    for number, blob in enumerate(issued.cert_chain_pems):
-        blob.write_to_path(folder / "cert.pem", append=number > 0)
-    return {"cert": str(folder / "cert.pem"), "key": str(folder / "key.pem")}
 
 
 def client_hello() -> bytes:

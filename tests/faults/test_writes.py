@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import random
+import ssl
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,7 @@ from ferrows._codec import PURE_PYTHON
 from tests.hostile.client import BINARY, Client, frame
 
 from .conftest import Struck
+from .serving import running
 from .shim import DIRECT, RECEIVING, SENDING, Faults
 
 SIZES = [1, 2, 125, 126, 127, 4096, 65535, 65536, 100_000, 2**20]
@@ -130,6 +132,20 @@ def test_broadcast_without_room_in_the_kernel_reaches_everybody(struck: Struck) 
             clients[0].send(frame(BINARY, message))
             assert [next(client.frames())[1] for client in clients] == [message] * PEERS
     assert PURE_PYTHON or faults.struck(DIRECT).errors
+
+
+def test_every_byte_arrives_over_tls(
+    loop: str, faults: Faults, certificate: dict[str, str], trust: ssl.SSLContext
+) -> None:
+    with running(loop, faults=faults, ssl=certificate, trust=trust) as server, server.client("/echo") as client:
+        for fault in (cut, cut_and_again, interrupted):
+            for kind in (SENDING, RECEIVING):
+                faults.stop()
+                fault(faults, kind)
+                for size in (1, 4096, 100_000, 2**20):
+                    message = random.Random(size).randbytes(size)
+                    assert client.echo(message) == message
+        assert strikes(faults, SENDING) and strikes(faults, RECEIVING)
 
 
 ERRORS = [
