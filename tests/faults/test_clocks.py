@@ -82,7 +82,7 @@ def test_jumps_of_the_wall_clock_reach_dates_and_nothing_else(loop: str, faults:
     settings = {**HURRIED, "FAULTS_STATIC": str(tmp_path)}
     with running(loop, faults=faults, environment=settings) as server, healthy(server, 3) as clients:
         _, first = head_of(server.port, "/static/file.txt")
-        for jump in (10 * YEAR, -20 * YEAR, -HOUR):
+        for jump in (10 * YEAR, -20 * YEAR):
             faults.set_clocks(realtime=jump)
             pinged_again(clients, 1)
             with Client(server.port, None) as kept:
