@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 import logging.config
-import re
+import os
+import sys
+import time
 from collections.abc import Mapping
-from typing import Any, Final
-from urllib.parse import unquote_to_bytes
+from typing import Any, Final, TextIO
 
 __all__ = [
     "LOGGING_CONFIG_DEFAULTS",
+    "LineHandler",
     "access_logger",
     "configure_logging",
     "error_logger",
-    "hide_parameter",
     "logger",
     "websocket_logger",
-    "without_hidden",
 ]
 
 logger = logging.getLogger("ferrows.root")
@@ -42,8 +44,8 @@ LOGGING_CONFIG_DEFAULTS: Final[dict[str, Any]] = {
         },
     },
     "handlers": {
-        "stderr": {"class": "logging.StreamHandler", "formatter": "line", "stream": "ext://sys.stderr"},
-        "stdout": {"class": "logging.StreamHandler", "formatter": "line", "stream": "ext://sys.stdout"},
+        "stderr": {"class": "ferrows.log.LineHandler", "formatter": "line", "stream": "ext://sys.stderr"},
+        "stdout": {"class": "ferrows.log.LineHandler", "formatter": "line", "stream": "ext://sys.stdout"},
     },
     "loggers": {
         "ferrows": {"level": "INFO", "handlers": ["stderr"], "propagate": False},
@@ -65,30 +67,85 @@ def configure_logging(config: Mapping[str, Any] | None = None, *, debug: bool = 
     if logging.getLogger().handlers or package.handlers:
         return False
     logging.config.dictConfig(LOGGING_CONFIG_DEFAULTS)
+    logging.getLogger("asyncio").addFilter(_is_worth_a_line)
     if debug:
         package.setLevel(logging.DEBUG)
     return True
 
 
-# RFC 6750 §2.3 names the one that holds a token.
-_hidden: Final[set[bytes]] = {b"access_token"}
+def _is_worth_a_line(record: logging.LogRecord) -> bool:
+    """Whether a record of asyncio's is more than one write of many to a connection that is gone.
+
+    Up to hundreds come of a handler that sends much; how the connection ended is in the access log.
+    """
+    return record.msg != "socket.send() raised exception."
 
 
-def hide_parameter(name: str) -> None:
-    """Keep the values of a query's parameter out of the access log, in this process and from now on."""
-    _hidden.add(name.encode("utf-8", "surrogatepass"))
+_QUIET: Final = 60.0
+"""Seconds between two lines on stderr that say that a log cannot be written."""
 
 
-def without_hidden(target: bytes) -> bytes:
-    """Return a request target, or a whole request line, as the log may show it: with what is secret in it replaced."""
-    path, mark, query = target.partition(b"?")
-    return path + mark + _PARAMETER.sub(_shown, query) if mark else target
+class LineHandler(logging.StreamHandler[TextIO]):
+    """Writes each record at once, and drops what cannot be written: the disk is full, or the pipe has no reader left.
+
+    logging's own handler answers each such record with a traceback on stderr, which is longer than the access log ever
+    was, and leaves it in the stream's buffer, which makes Python end with 120 in place of the program's exit code. This
+    one says so on stderr, at most once a minute, and, as soon as the log can be written again, how many were dropped.
+    """
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        super().__init__(stream)
+        self._dropped = 0
+        self._reason = ""
+        self._said = -_QUIET
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record."""
+        try:
+            lines = self.format(record) + self.terminator
+            if self._dropped:
+                lines = self.format(self._gap()) + self.terminator + lines
+            _write(self.stream, lines)
+        except OSError as error:
+            self._drop(error)
+        except RecursionError:
+            raise
+        except Exception:
+            self.handleError(record)
+        else:
+            self._dropped = 0
+
+    def _drop(self, error: OSError) -> None:
+        self._dropped += 1
+        self._reason = error.strerror or str(error)
+        now = time.monotonic()
+        if now - self._said < _QUIET or sys.stderr is None or self.stream is sys.stderr:
+            return
+        self._said = now
+        with contextlib.suppress(OSError, ValueError):
+            _write(sys.stderr, f"the log cannot be written to {_name(self.stream)}: {self._reason}\n")
+
+    def _gap(self) -> logging.LogRecord:
+        message = "%d lines of the log could not be written: %s"
+        return logger.makeRecord(
+            logger.name, logging.WARNING, __file__, 0, message, (self._dropped, self._reason), None
+        )
 
 
-_PARAMETER: Final = re.compile(rb"([^&= ]*)=([^& ]*)")
+def _write(stream: TextIO, lines: str) -> None:
+    """Write to a stream, past its buffer where it is a file's: what that cannot write, it keeps and tries again."""
+    buffer = getattr(stream, "buffer", None)
+    if os.name != "posix" or not isinstance(buffer, io.BufferedWriter) or not isinstance(buffer.raw, io.FileIO):
+        stream.write(lines)
+        stream.flush()
+        return
+    # What the program has printed comes first.
+    with contextlib.suppress(OSError):
+        stream.flush()
+    data = memoryview(lines.encode(stream.encoding, stream.errors or "strict"))
+    while data:
+        data = data[os.write(buffer.fileno(), data) :]
 
 
-def _shown(parameter: re.Match[bytes]) -> bytes:
-    # Spelled as it may be: what the application decodes is decoded here.
-    name = unquote_to_bytes(parameter[1].replace(b"+", b" "))
-    return parameter[1] + b"=***" if name in _hidden else parameter[0]
+def _name(stream: TextIO) -> str:
+    return str(getattr(stream, "name", "its stream"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json as json_module
 import mimetypes
 import os
@@ -10,12 +11,13 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from email.utils import formatdate, parsedate_to_datetime
 from pathlib import Path
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, BinaryIO, Final, NamedTuple, Protocol
 from urllib.parse import quote
 
 from .cookies import Cookie, CookieJar
-from .exceptions import ServerError
+from .exceptions import ServerError, ServiceUnavailable
 from .headers import Headers
+from .log import error_logger
 
 __all__ = [
     "HTTPResponse",
@@ -399,14 +401,28 @@ def _media_type(name: str) -> str:
     return f"{media_type}; charset=utf-8" if media_type.startswith("text/") else media_type
 
 
+def _open(prepared: _Prepared) -> BinaryIO:
+    """Open the file; ServiceUnavailable where the process or the machine has no descriptor or memory left for that."""
+    try:
+        return prepared.path.open("rb")
+    except OSError as error:
+        if error.errno not in _USED_UP:
+            raise
+        error_logger.warning("file %s cannot be sent: %s", prepared.path, error.strerror)
+        raise ServiceUnavailable(quiet=True) from None
+
+
+_USED_UP: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+
+
 def _read(prepared: _Prepared) -> bytes:
-    with prepared.path.open("rb") as opened:
+    with _open(prepared) as opened:
         opened.seek(prepared.start)
         return opened.read(prepared.stop - prepared.start)
 
 
 async def _pieces(prepared: _Prepared, size: int) -> AsyncIterator[bytes]:
-    opened = await asyncio.to_thread(prepared.path.open, "rb")
+    opened = await asyncio.to_thread(_open, prepared)
     try:
         opened.seek(prepared.start)
         remaining = prepared.stop - prepared.start

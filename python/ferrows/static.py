@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import mimetypes
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -33,6 +34,8 @@ class StaticFiles:
         self.directory = self.path.is_dir()
         self._index = (index,) if isinstance(index, str) else tuple(index)
         self._content_type = content_type
+        # Reads files, once: not while a client waits, or when there is no descriptor left for them.
+        mimetypes.init()
 
     def __repr__(self) -> str:
         return f"<StaticFiles {self.path}>"

@@ -134,6 +134,59 @@ def test_one_that_fails_is_logged_and_stops_no_other(caplog: pytest.LogCaptureFi
     run(main())
 
 
+def test_time_that_the_loop_was_late_is_given_back() -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualLoop)
+        ten = deadlines(loop, 10)
+        first, second, third = Watched(loop), Watched(loop), Watched(loop)
+        ten.add(first)
+        await asyncio.sleep(4)
+        ten.add(second)
+        start = loop.now
+        # What blocks the loop, or stops the process: the first is due after 6 of these seconds, 3 late.
+        loop.now += 9
+        await asyncio.sleep(0.5)
+        assert (first.told, second.told) == ([], [])
+        ten.add(third)
+        await asyncio.sleep(20)
+        assert first.told == [start + 9 + 3]
+        assert second.told == [start + 10 + 3]
+        assert third.told == [start + 9.5 + 10]
+
+    run(main())
+
+
+def test_an_hour_gives_nobody_more_than_the_time_that_there_is() -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualLoop)
+        first, second = Watched(loop), Watched(loop)
+        deadlines(loop, 10).add(first)
+        deadlines(loop, 10).add(second)
+        loop.now += 3600
+        again = loop.now
+        await asyncio.sleep(11)
+        assert first.told == second.told == [again + 10]
+
+    run(main())
+
+
+def test_loop_that_is_always_late_keeps_nobody_for_ever() -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualLoop)
+        watched = Watched(loop)
+        start = loop.now
+        deadlines(loop, 10).add(watched)
+        while not watched.told:
+            loop.now += 3
+            await asyncio.sleep(0)
+        assert watched.told[0] - start <= 2 * (10 + 3)
+
+    run(main())
+
+
 def test_durations_that_nobody_waits_for_are_forgotten() -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from ..exceptions import BadRequest
 from ..headers import parse_list
-from ..log import hide_parameter
+from ..redaction import hide_parameter
 
 if TYPE_CHECKING:
     from ..request import Request

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..exceptions import BadRequest, Unauthorized
-from ..log import hide_parameter
+from ..redaction import hide_parameter
 from ..response import HTTPResponse
 from ..upgrade import called, when_open
 from ..websocket import check_close

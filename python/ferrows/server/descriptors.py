@@ -22,6 +22,16 @@ _QUIET: Final = 1.0
 
 _USED_UP: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
+_ITS_OWN: Final = frozenset(
+    getattr(errno, name)
+    for name in (
+        *("EPROTO", "ENOPROTOOPT", "EHOSTDOWN", "ENONET", "EHOSTUNREACH"),
+        *("EOPNOTSUPP", "ENETUNREACH", "ENETDOWN", "EPERM"),
+    )
+    if hasattr(errno, name)
+)
+"""What Linux says of a connection that has failed before it was accepted; accept(2) wants them to be tried again."""
+
 
 def keep_a_spare(server: asyncio.AbstractServer) -> None:
     """Let a server of asyncio's own loop cut connections off while the process has no descriptor for them.
@@ -42,11 +52,11 @@ def keep_a_spare(server: asyncio.AbstractServer) -> None:
 class _Spare:
     """The descriptor in reserve, one for a process."""
 
-    __slots__ = ("cut_off", "descriptor", "logged", "raised")
+    __slots__ = ("cut_off", "descriptor", "failed", "logged", "raised")
 
     def __init__(self) -> None:
         self.descriptor: int | None = None
-        self.cut_off = 0
+        self.cut_off = self.failed = 0
         self.logged = self.raised = -_QUIET
 
     def open(self) -> None:
@@ -70,6 +80,13 @@ class _Spare:
             logger.warning("%s: %d connections were cut off when they came", error.strerror, self.cut_off)
             self.logged, self.cut_off = now, 0
 
+    def log_failed(self, error: OSError) -> None:
+        self.failed += 1
+        now = time.monotonic()
+        if now - self.logged >= _QUIET:
+            logger.warning("%s: %d connections failed before they were accepted", error.strerror, self.failed)
+            self.logged, self.failed = now, 0
+
 
 _SPARE: Final = _Spare()
 
@@ -83,6 +100,9 @@ class _Listening(socket.socket):
         try:
             return super().accept()
         except OSError as error:
+            if error.errno in _ITS_OWN:
+                _SPARE.log_failed(error)
+                raise BlockingIOError from None
             if error.errno not in _USED_UP:
                 raise
             if error.errno in (errno.EMFILE, errno.ENFILE) and self._cut_off():

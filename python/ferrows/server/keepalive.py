@@ -8,8 +8,9 @@ import itertools
 import logging
 import random
 import weakref
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
+from ..deadlines import LATE
 from ..websocket import WebsocketMethods
 
 __all__ = ["Keepalive"]
@@ -18,9 +19,6 @@ logger = logging.getLogger("ferrows.websocket")
 
 _Entry: TypeAlias = tuple[float, int, weakref.ref[WebsocketMethods], bool]
 """When it is due, its place among equals, the connection, and whether a ping was sent already."""
-
-_LATE: Final = 0.1
-"""Seconds by which the timer may be late before the delay is held to be the worker's own."""
 
 
 class Keepalive:
@@ -103,7 +101,7 @@ class Keepalive:
         interval, timeout = ws.ping_interval or 0, ws.ping_timeout or 0
         if ws.take_heard() or ws.read_paused or ws.write_paused:
             self._push(reference, now + max(interval - timeout, 0), False)
-        elif late > _LATE:
+        elif late > LATE:
             # What arrived meanwhile has not been read yet.
             self._push(reference, now + min(late, timeout), True)
         else:

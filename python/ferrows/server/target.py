@@ -16,6 +16,7 @@ as :mod:`multiprocessing` does it, would have none of that.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -164,8 +165,7 @@ class Fork:
     fresh = False
 
     def start(self, post: Post) -> Child:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        _flush()
         # As long as the copy has the supervisor's handlers, a signal to it would be lost.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         pid = os.fork()
@@ -186,13 +186,19 @@ class Fork:
             traceback.print_exc()
         finally:
             # What the supervisor wants done at its exit is not this process's to do.
-            for stream in (sys.stdout, sys.stderr):
-                stream.flush()
+            _flush()
             os._exit(code)
 
     @property
     def folder(self) -> Path | None:
         return None
+
+
+def _flush() -> None:
+    """Write what was printed, so that no process writes it twice; a full disk keeps none from starting or ending."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
 
 
 class _Forked:

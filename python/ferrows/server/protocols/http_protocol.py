@@ -15,7 +15,7 @@ from ..._codec import Head, HeadReader
 from ...deadlines import Deadlines, deadlines
 from ...exceptions import HTTPException, RequestTimeout, ServerError, ServiceUnavailable
 from ...forwarding import forwarded
-from ...log import without_hidden
+from ...redaction import without_hidden
 from ...request import Request
 from ...response import HTTPResponse, ResponseStream
 from ...upgrade import Upgrade
@@ -346,6 +346,8 @@ class HttpProtocol(HttpProtocolMixin, FerrowsProtocol):
             # Nobody is left to answer for the connection.
             self.abort()
             error_logger.error("%s %s failed after its upgrade", request.method, request.path, exc_info=error)
+        elif isinstance(error, HTTPException) and error.quiet:
+            self._answer_error(error)
         else:
             if not self.lost:
                 error_logger.error("%s %s failed", request.method, request.path, exc_info=error)
@@ -376,11 +378,24 @@ class HttpProtocol(HttpProtocolMixin, FerrowsProtocol):
             )
             for piece in join(head, body):
                 self._write(piece)
-            self._log_access(response.status, len(body))
             if self._paused:
-                await self.drain()
+                await self._drain_whole(response.status, len(body))
+            else:
+                self._log_access(response.status, len(body))
         else:
             raise ServerError(f"handler returned {type(response).__name__}, permitted: HTTPResponse")
+
+    async def _drain_whole(self, status: int, size: int) -> None:
+        """Wait until a response that is written has been taken, and log how that went: one line, whatever happens."""
+        try:
+            await self.drain()
+        except asyncio.CancelledError:
+            self._log_access(status, size, aborted=True)
+            if not self.lost:
+                raise
+            self._phase = _CLOSING
+        else:
+            self._log_access(status, size)
 
     def begin_response(self, request: Request, response: HTTPResponse) -> None:
         """Bind a response that is to be streamed; ServerError where the request has one already."""
