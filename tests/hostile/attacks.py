@@ -9,7 +9,8 @@ from .ends import ENDS
 from .growth import GROWTH
 from .leaks import LEAKS
 from .messages import MESSAGES
+from .rates import RATES
 from .requests import REQUESTS
 from .stops import STOPS
 
-ATTACKS: Final = [*MESSAGES, *REQUESTS, *GROWTH, *ARRIVALS, *ENDS, *STOPS, *LEAKS]
+ATTACKS: Final = [*MESSAGES, *RATES, *REQUESTS, *GROWTH, *ARRIVALS, *ENDS, *STOPS, *LEAKS]
