@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 
 import pytest
 from websockets.exceptions import ConnectionClosed
@@ -19,6 +20,8 @@ def test_app_is_started_before_the_first_request(server: Server) -> None:
 
 
 async def test_stop_ends_connections_then_the_app(own_server: Server) -> None:
+    if own_server.name == "hypercorn" and sys.version_info >= (3, 12):
+        pytest.skip("from CPython 3.12 on hypercorn waits for open WebSockets for ever, whatever its application does")
     async with own_server.connect("/echo") as ws:
         await ws.send("x")
         assert await ws.recv() == "x"

@@ -205,6 +205,10 @@ def _log_config(path: Path) -> dict[str, Any]:
 # What can go wrong
 
 
+# asyncio of later CPythons passes over addresses that are not the machine's, and has no errno where none is left.
+_NO_ADDRESS: Final = "could not bind on any address out of "
+
+
 def _explained(error: BaseException, given: Mapping[str, Any]) -> Failure:
     """Say in one line why the server did not start; with the traceback where the program's own code raised it."""
     if _is_the_programs(error) or not isinstance(error, OSError | ValueError | FerrowsException):
@@ -214,6 +218,8 @@ def _explained(error: BaseException, given: Mapping[str, Any]) -> Failure:
         # OpenSSL gives no reason for a file that it cannot make anything of.
         why = error.reason or "no PEM, or no private key in it, or the password is wrong"
         return Failure(f"certificate {tls.get('cert')!r} with key {tls.get('key')!r} cannot be used: {why}")
+    if isinstance(error, OSError) and str(error).startswith(_NO_ADDRESS):
+        error = OSError(errno.EADDRNOTAVAIL, str(error))
     if isinstance(error, OSError) and error.filename is None and error.errno is not None:
         where = given.get("uds") or f"{_authority(given)}"
         return Failure(f"cannot listen on {where}: {_reason(error)}{_permitted(error, given)}")
