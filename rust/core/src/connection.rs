@@ -109,7 +109,9 @@ impl Connection {
     /// Note whether what arrives is read, from `now` on. While it is not, it piles up through no fault of the peer: it
     /// may come at once afterwards, however much the limits permit at once.
     pub fn set_reading(&mut self, reading: bool, now: impl FnOnce() -> Duration) {
-        if let Some(meters) = &mut self.meters {
+        if let (true, false, None, Some(limits)) = (self.metered, reading, &self.meters, &self.limits) {
+            self.meters = Some(Box::new(Meters::new(limits, now())));
+        } else if let Some(meters) = &mut self.meters {
             meters.set_reading(reading, now());
         }
     }

@@ -174,6 +174,17 @@ fn what_piles_up_while_nothing_is_read_may_come_at_once() {
 }
 
 #[test]
+fn what_piles_up_before_the_first_message_may_come_at_once() {
+    let mut limited = Limited::new(server(), messages(2.0, 3.0));
+    limited.at(0.0).set_reading(false);
+    limited.at(10.0).set_reading(true);
+    limited.receive(&message().repeat(23));
+    assert_eq!((limited.failure(), limited.messages()), (None, 23));
+    limited.receive(&message());
+    assert!(limited.failure().is_some());
+}
+
+#[test]
 fn time_before_the_pause_brings_no_more_than_the_burst() {
     let mut limited = Limited::new(server(), messages(2.0, 3.0));
     limited.at(0.0).receive(&message());
