@@ -1,4 +1,4 @@
-"""Redaction: what a request line has that no log may show."""
+"""Redaction: what the access log shows of what a client sent."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import re
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
-__all__ = ["hide_parameter", "without_hidden"]
+__all__ = ["LOGGED_LINE", "hide_parameter", "shown", "shown_line"]
+
+LOGGED_LINE: Final = 256
+"""Bytes of a request line that are shown where it is none."""
 
 # RFC 6750 §2.3 names the one that holds a token.
 _hidden: Final[set[bytes]] = {b"access_token"}
@@ -17,16 +20,33 @@ def hide_parameter(name: str) -> None:
     _hidden.add(name.encode("utf-8", "surrogatepass"))
 
 
-def without_hidden(target: bytes) -> bytes:
-    """Return a request target, or a whole request line, as the log may show it: with what is secret in it replaced."""
+def shown(target: bytes) -> str:
+    """Return a request target, or a whole request line, without the values of hidden parameters, and printable."""
     path, mark, query = target.partition(b"?")
-    return path + mark + _PARAMETER.sub(_shown, query) if mark else target
+    return _escaped(path + mark + _PARAMETER.sub(_without_value, query) if mark else target)
+
+
+def shown_line(octets: bytes) -> str:
+    """Return what has arrived of a first line, up to the first control character; "-" where that is nothing."""
+    line = re.split(rb"[\x00-\x1f\x7f]", octets, maxsplit=1)[0]
+    return (shown(line[:LOGGED_LINE]) + ("..." if len(line) > LOGGED_LINE else "")).strip() or "-"
 
 
 _PARAMETER: Final = re.compile(rb"([^&= ]*)=([^& ]*)")
 
 
-def _shown(parameter: re.Match[bytes]) -> bytes:
+def _without_value(parameter: re.Match[bytes]) -> bytes:
     # Spelled as it may be: what the application decodes is decoded here.
     name = unquote_to_bytes(parameter[1].replace(b"+", b" "))
     return parameter[1] + b"=***" if name in _hidden else parameter[0]
+
+
+def _escaped(octets: bytes) -> str:
+    """Octets as they may stand in the log's quotation marks."""
+    text = octets.decode("latin-1")
+    if text.isascii() and text.isprintable() and '"' not in text and "\\" not in text:
+        return text
+    return "".join(
+        character if " " <= character <= "~" and character not in '"\\' else f"\\x{ord(character):02x}"
+        for character in text
+    )

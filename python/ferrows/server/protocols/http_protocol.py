@@ -7,7 +7,6 @@ import enum
 import functools
 import logging
 import math
-import re
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -15,7 +14,7 @@ from ..._codec import Head, HeadReader
 from ...deadlines import Deadlines, deadlines
 from ...exceptions import HTTPException, RequestTimeout, ServerError, ServiceUnavailable
 from ...forwarding import forwarded
-from ...redaction import without_hidden
+from ...redaction import LOGGED_LINE, shown, shown_line
 from ...request import Request
 from ...response import HTTPResponse, ResponseStream
 from ...upgrade import Upgrade
@@ -287,7 +286,7 @@ class HttpProtocol(HttpProtocolMixin, FerrowsProtocol):
     def _reject(self, error: HTTPException) -> None:
         """Answer what is no valid request. Where its end is cannot be known, so the connection ends."""
         if self._head_reader is not None:
-            self._broken_line = _request_line(self._head_reader)
+            self._broken_line = shown_line(self._head_reader.beginning(LOGGED_LINE + 1))
         self._head_reader = self._body_reader = None
         self._write_error(error)
 
@@ -652,11 +651,7 @@ class HttpProtocol(HttpProtocolMixin, FerrowsProtocol):
         if not self.app.config.ACCESS_LOG or not access_logger.isEnabledFor(logging.INFO):
             return
         head = self._head
-        line = (
-            self._broken_line
-            if head is None
-            else f"{head.method} {_escaped(without_hidden(head.target))} HTTP/{head.version}"
-        )
+        line = self._broken_line if head is None else f"{head.method} {shown(head.target)} HTTP/{head.version}"
         duration = self.loop.time() - self._since
         end = ", aborted" if aborted else ""
         access_logger.info('%s "%s" %d %d %.4f s%s', self._client() or "-", line, status, size, duration, end)
@@ -672,30 +667,6 @@ class HttpProtocol(HttpProtocolMixin, FerrowsProtocol):
 
 # The same for every connection of an app, so they share it.
 _limits = functools.lru_cache(maxsize=16)(Limits)
-
-
-LOGGED_LINE: Final = 256
-"""Bytes of a request line that the access log shows where the head is none."""
-
-
-def _request_line(reader: HeadReader) -> str:
-    """What has arrived of a head's first line, up to the first control character; "-" where that is nothing."""
-    received = reader.beginning(LOGGED_LINE + 1)
-    line = re.split(rb"[\x00-\x1f\x7f]", received, maxsplit=1)[0]
-    line = without_hidden(line)
-    shown = _escaped(line[:LOGGED_LINE]) + ("..." if len(line) > LOGGED_LINE else "")
-    return shown.strip() or "-"
-
-
-def _escaped(octets: bytes) -> str:
-    """Octets as the log may show them: in its quotation marks, and printable."""
-    text = octets.decode("latin-1")
-    if text.isascii() and text.isprintable() and '"' not in text and "\\" not in text:
-        return text
-    return "".join(
-        character if " " <= character <= "~" and character not in '"\\' else f"\\x{ord(character):02x}"
-        for character in text
-    )
 
 
 def _pieces(data: bytes) -> list[bytes]:
