@@ -13,7 +13,18 @@ if TYPE_CHECKING:
     from ..config import Config
     from .admission import Admission
 
-__all__ = ["Beginning", "Entrance"]
+__all__ = ["Beginning", "BegunConnInfo", "Entrance"]
+
+
+class BegunConnInfo(ConnInfo):
+    """Who is connected to whom, known before the protocol that the connection is for."""
+
+    __slots__ = ("begun",)
+
+    def secured(self, transport: asyncio.BaseTransport) -> None:
+        """Take note that the connection goes on with TLS, in this transport."""
+        self._transport = transport
+        self.ssl = True
 
 
 @dataclass(slots=True, eq=False)
@@ -51,7 +62,7 @@ class Beginning(asyncio.BaseProtocol):
         # The server's other connections have these.
         self.connections = entrance.connections
         self.transport: asyncio.Transport | None = None
-        self.conn_info: ConnInfo | None = None
+        self.conn_info: BegunConnInfo | None = None
         self.task: asyncio.Task[None] | None = None
         self.admission: Admission | None = None
         self.begun = loop.time() if begun is None else begun

@@ -16,8 +16,7 @@ from typing import Any, Final, NamedTuple, cast
 from ..deadlines import Deadlines, deadlines
 from ..log import error_logger
 from ..networks import Networks, parse_networks
-from .beginning import Beginning, Entrance
-from .protocols.base_protocol import ConnInfo
+from .beginning import Beginning, BegunConnInfo, Entrance
 from .secure import SecureConnection, TLSEntrance
 
 __all__ = ["ProxiedConnection", "ProxyHeader", "ProxyHeaderReader", "behind_proxies"]
@@ -167,7 +166,7 @@ def _socket_address(address: Any, port: int) -> tuple[Any, ...]:
 # The beginning of a connection
 
 
-class ProxiedConnInfo(ConnInfo):
+class ProxiedConnInfo(BegunConnInfo):
     """The two ends as a proxy has named them."""
 
     __slots__ = ("_sockname",)
@@ -264,7 +263,7 @@ class ProxiedConnection(Beginning, asyncio.BufferedProtocol):
         if header is not None and header.source is not None:
             self.conn_info = ProxiedConnInfo(transport, unix, header)
         else:
-            self.conn_info = ConnInfo(transport, unix)
+            self.conn_info = BegunConnInfo(transport, unix)
         if self._tls is not None:
             # What comes now is for TLS.
             self.connections.discard(self)

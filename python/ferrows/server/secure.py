@@ -9,9 +9,8 @@ from collections.abc import Coroutine, Mapping
 from typing import Any, Final, cast
 
 from ..log import error_logger
-from .beginning import Beginning, Entrance
+from .beginning import Beginning, BegunConnInfo, Entrance
 from .flood import Flood
-from .protocols.base_protocol import ConnInfo
 from .protocols.http_protocol import NEW_GRACE
 
 __all__ = ["SecureConnection", "TLSEntrance"]
@@ -61,7 +60,7 @@ class SecureConnection(Beginning, asyncio.Protocol):
         tls: TLSEntrance,
         loop: asyncio.AbstractEventLoop,
         begun: float | None = None,
-        conn_info: ConnInfo | None = None,
+        conn_info: BegunConnInfo | None = None,
     ) -> None:
         super().__init__(tls.entrance, loop, begun)
         self._tls = tls
@@ -74,7 +73,7 @@ class SecureConnection(Beginning, asyncio.Protocol):
         """Begin the handshake, unless there are too many connections."""
         self.begin(transport)
         if self.conn_info is None:
-            self.conn_info = ConnInfo(transport, self.entrance.unix)
+            self.conn_info = BegunConnInfo(transport, self.entrance.unix)
         if not self.entrance.admission.lets_in(self):
             self.abort()
             return

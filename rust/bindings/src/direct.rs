@@ -35,16 +35,20 @@ struct Passes {
     before: u32,
 }
 
-/// A transport's socket.
-#[derive(Clone, Copy)]
-pub enum Socket {
-    Unknown,
-    /// There is none, or none that may be written to.
-    None,
-    Descriptor(i32),
-}
+/// A transport's socket. A number, as there is one in every connection.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Socket(i32);
 
 impl Socket {
+    pub const UNKNOWN: Self = Self(-2);
+    /// There is none, or none that may be written to.
+    const NONE: Self = Self(-1);
+
+    /// Its descriptor, if there is one.
+    pub fn descriptor(self) -> Option<i32> {
+        (self.0 >= 0).then_some(self.0)
+    }
+
     /// The socket of a transport, if what is written there is what the transport would write.
     pub fn of(transport: &Bound<'_, PyAny>) -> Self {
         let find = || -> PyResult<i32> {
@@ -57,8 +61,8 @@ impl Socket {
             socket.call_method0(intern!(py, "fileno"))?.extract()
         };
         match find() {
-            Ok(descriptor) if descriptor >= 0 => Self::Descriptor(descriptor),
-            _ => Self::None,
+            Ok(descriptor) if descriptor >= 0 => Self(descriptor),
+            _ => Self::NONE,
         }
     }
 }

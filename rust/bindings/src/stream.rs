@@ -80,7 +80,6 @@ pub struct MessageStream {
     dropping: bool,
     /// What was read and is not parsed yet, since there may be no room for what it becomes.
     held: Option<Box<Held>>,
-    held_scheduled: bool,
     write_paused: bool,
     read_paused: bool,
     frames_paused: bool,
@@ -131,7 +130,7 @@ impl MessageStream {
             waiter: None,
             event_loop: r#loop,
             transport,
-            socket: Socket::Unknown,
+            socket: Socket::UNKNOWN,
             turn: Turn::Idle,
             turn_left: 0,
             sends_left: turns::SENDS_A_TURN,
@@ -142,7 +141,6 @@ impl MessageStream {
             stalled: false,
             dropping: false,
             held: None,
-            held_scheduled: false,
             write_paused: false,
             read_paused: false,
             frames_paused: false,
@@ -179,7 +177,6 @@ impl MessageStream {
             let mut pongs = Vec::new();
             {
                 let this = &mut *slf.borrow_mut();
-                this.held_scheduled = false;
                 this.receive_held(slf.py(), &mut pongs);
             }
             Self::react(slf, pongs)

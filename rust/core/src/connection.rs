@@ -51,16 +51,16 @@ pub struct Connection {
     metered: bool,
     limits: Option<Arc<InboundLimits>>,
     /// Pings that were sent and not answered; one pong may answer several.
-    pongs_due: u32,
-    /// Made when the first that is limited arrives.
-    meters: Option<Box<Meters>>,
+    pongs_due: u16,
     /// Made when the first of it is there.
-    ending: Option<Box<Ending>>,
+    rare: Option<Box<Rare>>,
 }
 
-/// What an open connection has no use for, and a pong, which it seldom has.
+/// What an open connection has no use for, or seldom has.
 #[derive(Debug, Default)]
-struct Ending {
+struct Rare {
+    /// Made when the first that is limited arrives.
+    meters: Option<Meters>,
     held_pong: Option<Box<[u8]>>,
     pending_close: Option<CloseFrame>,
     close_sent: Option<CloseFrame>,
@@ -93,8 +93,7 @@ impl Connection {
             metered: false,
             limits: None,
             pongs_due: 0,
-            meters: None,
-            ending: None,
+            rare: None,
         }
     }
 
@@ -109,10 +108,11 @@ impl Connection {
     /// Note whether what arrives is read, from `now` on. While it is not, it piles up through no fault of the peer: it
     /// may come at once afterwards, however much the limits permit at once.
     pub fn set_reading(&mut self, reading: bool, now: impl FnOnce() -> Duration) {
-        if let (true, false, None, Some(limits)) = (self.metered, reading, &self.meters, &self.limits) {
-            self.meters = Some(Box::new(Meters::new(limits, now())));
-        } else if let Some(meters) = &mut self.meters {
+        if let Some(meters) = self.rare.as_mut().and_then(|rare| rare.meters.as_mut()) {
             meters.set_reading(reading, now());
+        } else if let (true, false, Some(limits)) = (self.metered, reading, &self.limits) {
+            let meters = Meters::new(limits, now());
+            self.rare().meters = Some(meters);
         }
     }
 
@@ -270,7 +270,7 @@ impl Connection {
     /// With `false` the one that was kept goes to the output.
     pub fn hold_pongs(&mut self, hold: bool) {
         self.hold_pongs = hold;
-        if !hold && let Some(pong) = self.ending.as_mut().and_then(|ending| ending.held_pong.take()) {
+        if !hold && let Some(pong) = self.rare.as_mut().and_then(|rare| rare.held_pong.take()) {
             self.answer_ping(&pong);
         }
     }
@@ -293,7 +293,7 @@ impl Connection {
 
     /// Encode a pending Close: it is at the end of the [output](Self::output) then, and the connection is closed.
     pub fn flush_close(&mut self) {
-        if let Some(frame) = self.ending.as_mut().and_then(|ending| ending.pending_close.take()) {
+        if let Some(frame) = self.rare.as_mut().and_then(|rare| rare.pending_close.take()) {
             self.encode_close(frame);
             self.state = State::Closed;
         }
@@ -318,7 +318,7 @@ impl Connection {
 
     /// Tell whether a Close waits for the output to be taken.
     pub fn has_pending_close(&self) -> bool {
-        self.ending.as_ref().is_some_and(|ending| ending.pending_close.is_some())
+        self.rare.as_ref().is_some_and(|rare| rare.pending_close.is_some())
     }
 
     /// How far the closing handshake is.
@@ -328,21 +328,21 @@ impl Connection {
 
     /// The Close that was sent; a pending one was not.
     pub fn close_sent(&self) -> Option<&CloseFrame> {
-        self.ending.as_ref()?.close_sent.as_ref()
+        self.rare.as_ref()?.close_sent.as_ref()
     }
 
     /// The peer's Close.
     pub fn close_received(&self) -> Option<&CloseFrame> {
-        self.ending.as_ref()?.close_received.as_ref()
+        self.rare.as_ref()?.close_received.as_ref()
     }
 
     /// Why the connection failed, if it did.
     pub fn failure(&self) -> Option<&Error> {
-        self.ending.as_ref()?.failure.as_ref()
+        self.rare.as_ref()?.failure.as_ref()
     }
 
-    fn ending(&mut self) -> &mut Ending {
-        self.ending.get_or_insert_default()
+    fn rare(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
     }
 
     // Receiving.
@@ -396,7 +396,8 @@ impl Connection {
     /// Charge what arrived against the limits.
     fn charge<S: Sink>(&mut self, counted: Counted, amount: usize, sink: &mut S) -> Result<(), Excess> {
         let Some(limits) = &self.limits else { return Ok(()) };
-        let meters = self.meters.get_or_insert_with(|| Box::new(Meters::new(limits, sink.now())));
+        let rare = self.rare.get_or_insert_default();
+        let meters = rare.meters.get_or_insert_with(|| Meters::new(limits, sink.now()));
         meters.take(counted, amount, || sink.now())
     }
 
@@ -550,9 +551,9 @@ impl Connection {
                     // §5.5.1: an endpoint that has not sent a Close MUST send one in response, typically with the
                     // code that it received.
                     self.state = State::Closing;
-                    self.ending().pending_close = Some(CloseFrame { code: frame.code, reason: String::new() });
+                    self.rare().pending_close = Some(CloseFrame { code: frame.code, reason: String::new() });
                 }
-                let frame: &CloseFrame = self.ending().close_received.insert(frame);
+                let frame: &CloseFrame = self.rare().close_received.insert(frame);
                 sink.close(frame);
             }
             Opcode::Continuation | Opcode::Text | Opcode::Binary => {}
@@ -568,7 +569,7 @@ impl Connection {
         }
         // §5.5.3: it is enough to answer the latest ping.
         if self.hold_pongs {
-            self.ending().held_pong = Some(payload.into());
+            self.rare().held_pong = Some(payload.into());
         } else {
             self.encode(Opcode::Pong, true, false, payload);
         }
@@ -581,12 +582,12 @@ impl Connection {
         let code = error.close_code().filter(|code| close::is_permitted(*code));
         if let (Some(code), None) = (code, self.close_sent()) {
             self.state = State::Closing;
-            self.ending().pending_close = Some(CloseFrame::truncated(code, &error.to_string()));
+            self.rare().pending_close = Some(CloseFrame::truncated(code, &error.to_string()));
         } else {
             // Our Close is out: §5.5.1 has nothing sent after it.
             self.state = State::Closed;
         }
-        self.ending().failure = Some(error);
+        self.rare().failure = Some(error);
     }
 
     /// Free what reading needed.
@@ -645,7 +646,7 @@ impl Connection {
 
     fn encode_close(&mut self, frame: CloseFrame) {
         self.encode(Opcode::Close, true, false, &frame.body());
-        self.ending().close_sent = Some(frame);
+        self.rare().close_sent = Some(frame);
     }
 
     /// Append a frame to the output, masked if we are the client.

@@ -16,23 +16,19 @@ __all__ = ["ConnInfo", "FerrowsProtocol", "SanicProtocol"]
 class ConnInfo:
     """Who is connected to whom. Addresses are as the socket gives them; a Unix socket's are strings."""
 
-    __slots__ = ("_ctx", "_transport", "_unix", "begun", "lost", "peername", "ssl")
+    begun: float | None = None
+    """The loop's time at which the connection was let in, where TLS or a proxy's header came before the protocol."""
+
+    __slots__ = ("_ctx", "_transport", "_unix", "lost", "peername", "ssl")
 
     def __init__(self, transport: asyncio.BaseTransport, unix: str | None = None) -> None:
         # Asked for now, as the log names the peer when the socket is closed already; the rest costs system calls.
         self.peername: Any = transport.get_extra_info("peername")
         self.ssl = transport.get_extra_info("sslcontext") is not None
         self.lost = False
-        # The loop's time at which the connection was let in, where TLS or a proxy's header came before the protocol.
-        self.begun: float | None = None
         self._transport = transport
         self._unix = unix
         self._ctx: SimpleNamespace | None = None
-
-    def secured(self, transport: asyncio.BaseTransport) -> None:
-        """Take note that the connection goes on with TLS, in this transport."""
-        self._transport = transport
-        self.ssl = True
 
     @property
     def sockname(self) -> Any:

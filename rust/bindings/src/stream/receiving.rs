@@ -34,6 +34,8 @@ pub(super) struct Held {
     octets: Vec<u8>,
     /// Where the rest begins.
     start: usize,
+    /// The event loop will go on with it.
+    pub(super) scheduled: bool,
 }
 
 impl MessageStream {
@@ -115,13 +117,14 @@ impl MessageStream {
         }
         let parsed = self.parse_while_room(py, pongs, data);
         if parsed < data.len() {
-            self.held = Some(Box::new(Held { octets: data[parsed..].to_vec(), start: 0 }));
+            self.held = Some(Box::new(Held { octets: data[parsed..].to_vec(), start: 0, scheduled: false }));
         }
     }
 
     /// Go on with what was kept.
     pub(super) fn receive_held(&mut self, py: Python<'_>, pongs: &mut Vec<Vec<u8>>) {
         let Some(mut held) = self.held.take() else { return };
+        held.scheduled = false;
         held.start += self.parse_while_room(py, pongs, &held.octets[held.start..]);
         if held.start < held.octets.len() {
             self.held = Some(held);

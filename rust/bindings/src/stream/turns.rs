@@ -182,11 +182,11 @@ impl MessageStream {
             let Some(transport) = &this.transport else { return Ok(()) };
             (transport.bind(py).clone(), this.socket)
         };
-        if let Socket::Unknown = socket {
+        if socket == Socket::UNKNOWN {
             socket = Socket::of(&transport);
             slf.borrow_mut().socket = socket;
         }
-        let Socket::Descriptor(descriptor) = socket else { return Ok(()) };
+        let Some(descriptor) = socket.descriptor() else { return Ok(()) };
         let (output, rest) = {
             let this = &mut *slf.borrow_mut();
             if this.transport.is_none() || this.write_paused || this.pending_output(py) == 0 {
@@ -220,12 +220,13 @@ impl MessageStream {
             // To see the peer's Close, and its FIN after that, we read on whatever waits.
             let mut pause = pause && !this.is_ended() && this.core.close_sent().is_none();
             let mut held = None;
-            if this.held.is_some() {
-                if this.is_ended() {
+            let ended = this.is_ended();
+            if let Some(waiting) = &mut this.held {
+                if ended {
                     this.held = None;
                 } else {
                     // What was read already comes before what the transport has.
-                    if !pause && !std::mem::replace(&mut this.held_scheduled, true) {
+                    if !pause && !std::mem::replace(&mut waiting.scheduled, true) {
                         held = Some(this.event_loop.bind(py).clone());
                     }
                     pause = true;
