@@ -82,6 +82,7 @@ class Session:
         """Have the session end at another time, earlier or later; False where it has ended already."""
         if self.ended:
             return False
+        self._check_thread()
         self._take_expiry(expires)
         self._arm()
         return True
@@ -93,6 +94,7 @@ class Session:
         """
         check_close(code, reason)
         if not self._ended:
+            self._check_thread()
             self._connections = dict.fromkeys(self._connections, (code, reason))
             self._end()
 
@@ -104,6 +106,7 @@ class Session:
         :func:`ferrows.auth.authenticated` does.
         """
         check_close(code, reason)
+        _check_loop()
         self._connections[ws] = (code, reason)
         if self.ended:
             self._end()
@@ -115,6 +118,11 @@ class Session:
         self._connections.pop(ws, None)
         if not self._connections:
             self._disarm()
+
+    def _check_thread(self) -> None:
+        """Refuse a change while nothing has changed yet: one that stops halfway would leave connections open for ever."""
+        if self._connections:
+            _check_loop()
 
     def _take_expiry(self, expires: float | None) -> None:
         if expires is None:
@@ -155,3 +163,13 @@ class Session:
         connections, self._connections = self._connections, {}
         for ws, (code, reason) in connections.items():
             close_soon(ws, code, reason)
+
+
+def _check_loop() -> None:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        raise RuntimeError(
+            "no running event loop: a session with connections belongs to the loop's thread, "
+            "from another one use loop.call_soon_threadsafe"
+        ) from None
