@@ -129,7 +129,7 @@ class Session:
             deadline = None
         elif isinstance(expires, bool) or not isinstance(expires, int | float):
             raise TypeError(f"expires is {type(expires).__name__}, permitted: Unix seconds or None")
-        elif not math.isfinite(expires):
+        elif not _is_finite(expires):
             raise ValueError(f"expires {expires}, permitted: Unix seconds or None")
         else:
             deadline = time.monotonic() + expires - self._clock()
@@ -173,3 +173,11 @@ def _check_loop() -> None:
             "no running event loop: a session with connections belongs to the loop's thread, "
             "from another one use loop.call_soon_threadsafe"
         ) from None
+
+
+def _is_finite(number: float) -> bool:
+    try:
+        return math.isfinite(number)
+    except OverflowError:
+        # An int that no float can be.
+        return False
