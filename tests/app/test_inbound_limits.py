@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from ferrows import App, Request, Websocket, client
+from ferrows._codec import PURE_PYTHON
 from ferrows.exceptions import ConnectionClosedError
 from ferrows.limits import InboundLimits, Rate
 from ferrows.server import AsyncioServer
@@ -104,6 +105,31 @@ async def test_engines_keep_the_limits_too(engine: str, counted: str, breach: An
         while server.connections:
             await asyncio.sleep(0.005)
         assert server.refusals == {counted: 1}
+
+
+AWAITS_RUST = pytest.mark.xfail(not PURE_PYTHON, reason="the extension counts from the first message on", strict=True)
+
+
+@pytest.mark.parametrize("engine", [pytest.param("ferrows", marks=AWAITS_RUST), "wsproto", "websockets"])
+@on_both_loops
+async def test_time_not_read_counts_for_the_client_from_the_first_message_on(engine: str) -> None:
+    app = App("paused", env_prefix=None)
+    app.config.update({"ACCESS_LOG": False, "WEBSOCKET_ENGINE": engine})
+
+    @app.websocket("/ws", message_rate=(1000, 5), max_queue=1000)
+    async def paused(request: Request, ws: Websocket) -> None:
+        ws.pause_frames()
+        await ws.send("paused")
+        await asyncio.sleep(0.3)
+        ws.resume_frames()
+        async for message in ws:
+            await ws.send(message)
+
+    async with await app.create_server(port=0) as server, client.connect(address(server)) as ws:
+        assert await ws.recv() == "paused"
+        for number in range(100):
+            await ws.send(str(number))
+        assert [await ws.recv() for _ in range(100)] == [str(number) for number in range(100)]
 
 
 def test_defaults_limit_what_only_an_attack_sends() -> None:
