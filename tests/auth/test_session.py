@@ -120,6 +120,12 @@ def test_a_time_that_is_none_is_refused_and_changes_nothing(expires: Any, error:
     assert session.expires == 2e9
 
 
+def test_nobody_has_no_session() -> None:
+    # As of `Session(USERS.get(token))`, which would let everybody in.
+    with pytest.raises(TypeError, match="subject is None"):
+        Session(None)  # type: ignore[arg-type]
+
+
 def test_its_representation_shows_no_data() -> None:
     session = Session("ada", None, {"token": "secret"})
     assert repr(session) == "<Session of 'ada' without end>"

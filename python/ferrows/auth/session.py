@@ -54,6 +54,9 @@ class Session:
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        if subject is None:
+            # What a lookup gives for a wrong token; with a session it would be let in.
+            raise TypeError("subject is None, permitted: str; where there is nobody, verify returns None")
         self.subject = subject
         self.data: dict[str, Any] = dict(data or {})
         self._clock = clock
