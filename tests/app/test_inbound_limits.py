@@ -107,6 +107,45 @@ async def test_engines_keep_the_limits_too(engine: str, counted: str, breach: An
         assert server.refusals == {counted: 1}
 
 
+@pytest.mark.parametrize("engine", ["ferrows", "wsproto", "websockets"])
+@pytest.mark.parametrize("fragmented", [False, True])
+@on_both_loops
+async def test_bytes_that_messages_inflate_to_count_on_every_engine(engine: str, fragmented: bool) -> None:
+    app = App("inflated", env_prefix=None)
+    app.config.update({"ACCESS_LOG": False, "WEBSOCKET_ENGINE": engine, "WEBSOCKET_COMPRESSION": "deflate"})
+
+    @app.websocket("/ws", byte_rate=(0.001, 100_000))
+    async def echo(request: Request, ws: Websocket) -> None:
+        async for message in ws:
+            await ws.send(str(len(message)))
+
+    async with await app.create_server(port=0) as server:
+        async with client.connect(address(server), compression="deflate") as ws:
+            await ws.send(bytes(60_000))
+            assert await ws.recv() == "60000"
+            await ws.send(iter([bytes(30_000)] * 2) if fragmented else bytes(60_000))
+            with pytest.raises(ConnectionClosedError, match="more than 0.001 bytes a second"):
+                while True:
+                    await asyncio.wait_for(ws.recv(), 5)
+
+
+@pytest.mark.parametrize("engine", ["wsproto", "websockets"])
+@on_both_loops
+async def test_bytes_are_counted_once_where_nothing_inflates(engine: str) -> None:
+    app = App("plain", env_prefix=None)
+    app.config.update({"ACCESS_LOG": False, "WEBSOCKET_ENGINE": engine})
+
+    @app.websocket("/ws", byte_rate=(0.001, 500_000))
+    async def echo(request: Request, ws: Websocket) -> None:
+        async for message in ws:
+            await ws.send(str(len(message)))
+
+    async with await app.create_server(port=0) as server, client.connect(address(server)) as ws:
+        for _ in range(4):
+            await ws.send(bytes(120_000))
+            assert await ws.recv() == "120000"
+
+
 AWAITS_RUST = pytest.mark.xfail(not PURE_PYTHON, reason="the extension counts from the first message on", strict=True)
 
 

@@ -123,7 +123,7 @@ class Session:
             self._disarm()
 
     def _check_thread(self) -> None:
-        """Refuse a change while nothing has changed yet: one that stops halfway would leave connections open for ever."""
+        """Refuse a change while nothing has changed: one that stops halfway would leave connections open for ever."""
         if self._connections:
             _check_loop()
 
