@@ -119,14 +119,16 @@ async def test_bytes_that_messages_inflate_to_count_on_every_engine(engine: str,
         async for message in ws:
             await ws.send(str(len(message)))
 
-    async with await app.create_server(port=0) as server:
-        async with client.connect(address(server), compression="deflate") as ws:
-            await ws.send(bytes(60_000))
-            assert await ws.recv() == "60000"
-            await ws.send(iter([bytes(30_000)] * 2) if fragmented else bytes(60_000))
-            with pytest.raises(ConnectionClosedError, match="more than 0.001 bytes a second"):
-                while True:
-                    await asyncio.wait_for(ws.recv(), 5)
+    async with (
+        await app.create_server(port=0) as server,
+        client.connect(address(server), compression="deflate") as ws,
+    ):
+        await ws.send(bytes(60_000))
+        assert await ws.recv() == "60000"
+        await ws.send(iter([bytes(30_000)] * 2) if fragmented else bytes(60_000))
+        with pytest.raises(ConnectionClosedError, match=r"more than 0\.001 bytes a second"):
+            while True:
+                await asyncio.wait_for(ws.recv(), 5)
 
 
 @pytest.mark.parametrize("engine", ["wsproto", "websockets"])

@@ -319,11 +319,12 @@ class Connection:
                 if first & RSV1:
                     assert self._inflater is not None
                     payload = inflate_message(payload, self._inflater, self._max_size)
+                # Before it is delivered: whether it is must not depend on how it was cut.
+                self._charge_inflated(len(payload), length)
                 if first & 0x0F == TEXT:
                     self._message(True, decode(payload), ())
                 else:
                     self._message(False, payload, ())
-                self._charge_inflated(len(payload), length)
             else:
                 self._begin_frame(first, length, at - length - start)
                 self._receive_payload(payload)
