@@ -40,7 +40,8 @@ async def log_in(request: Request) -> HTTPResponse:
     if not isinstance(given, dict):
         raise BadRequest("name and password, as a JSON object")
     name, password = str(given.get("name")), str(given.get("password"))
-    if name not in PASSWORDS or not hmac.compare_digest(password.encode(), PASSWORDS[name].encode()):
+    given_octets = password.encode("utf-8", "surrogatepass")
+    if name not in PASSWORDS or not hmac.compare_digest(given_octets, PASSWORDS[name].encode()):
         raise Unauthorized("wrong name or password", "Login", realm="tickets")
     ticket = tickets.issue(name, expires=time.time() + SESSION, request=request)
     return json_response({"ticket": ticket}, headers={"Cache-Control": "no-store"})

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from ferrows import App, Request, Websocket, client
+from ferrows._codec import PURE_PYTHON
 from ferrows.exceptions import ConnectionClosedError
 from ferrows.limits import InboundLimits, Rate
 from ferrows.server import AsyncioServer
@@ -104,6 +105,72 @@ async def test_engines_keep_the_limits_too(engine: str, counted: str, breach: An
         while server.connections:
             await asyncio.sleep(0.005)
         assert server.refusals == {counted: 1}
+
+
+@pytest.mark.parametrize("engine", ["ferrows", "wsproto", "websockets"])
+@pytest.mark.parametrize("fragmented", [False, True])
+@on_both_loops
+async def test_bytes_that_messages_inflate_to_count_on_every_engine(engine: str, fragmented: bool) -> None:
+    app = App("inflated", env_prefix=None)
+    app.config.update({"ACCESS_LOG": False, "WEBSOCKET_ENGINE": engine, "WEBSOCKET_COMPRESSION": "deflate"})
+
+    @app.websocket("/ws", byte_rate=(0.001, 100_000))
+    async def echo(request: Request, ws: Websocket) -> None:
+        async for message in ws:
+            await ws.send(str(len(message)))
+
+    async with (
+        await app.create_server(port=0) as server,
+        client.connect(address(server), compression="deflate") as ws,
+    ):
+        await ws.send(bytes(60_000))
+        assert await ws.recv() == "60000"
+        await ws.send(iter([bytes(30_000)] * 2) if fragmented else bytes(60_000))
+        with pytest.raises(ConnectionClosedError, match=r"more than 0\.001 bytes a second"):
+            while True:
+                await asyncio.wait_for(ws.recv(), 5)
+
+
+@pytest.mark.parametrize("engine", ["wsproto", "websockets"])
+@on_both_loops
+async def test_bytes_are_counted_once_where_nothing_inflates(engine: str) -> None:
+    app = App("plain", env_prefix=None)
+    app.config.update({"ACCESS_LOG": False, "WEBSOCKET_ENGINE": engine})
+
+    @app.websocket("/ws", byte_rate=(0.001, 500_000))
+    async def echo(request: Request, ws: Websocket) -> None:
+        async for message in ws:
+            await ws.send(str(len(message)))
+
+    async with await app.create_server(port=0) as server, client.connect(address(server)) as ws:
+        for _ in range(4):
+            await ws.send(bytes(120_000))
+            assert await ws.recv() == "120000"
+
+
+AWAITS_RUST = pytest.mark.xfail(not PURE_PYTHON, reason="the extension counts from the first message on", strict=True)
+
+
+@pytest.mark.parametrize("engine", [pytest.param("ferrows", marks=AWAITS_RUST), "wsproto", "websockets"])
+@on_both_loops
+async def test_time_not_read_counts_for_the_client_from_the_first_message_on(engine: str) -> None:
+    app = App("paused", env_prefix=None)
+    app.config.update({"ACCESS_LOG": False, "WEBSOCKET_ENGINE": engine})
+
+    @app.websocket("/ws", message_rate=(1000, 5), max_queue=1000)
+    async def paused(request: Request, ws: Websocket) -> None:
+        ws.pause_frames()
+        await ws.send("paused")
+        await asyncio.sleep(0.3)
+        ws.resume_frames()
+        async for message in ws:
+            await ws.send(message)
+
+    async with await app.create_server(port=0) as server, client.connect(address(server)) as ws:
+        assert await ws.recv() == "paused"
+        for number in range(100):
+            await ws.send(str(number))
+        assert [await ws.recv() for _ in range(100)] == [str(number) for number in range(100)]
 
 
 def test_defaults_limit_what_only_an_attack_sends() -> None:

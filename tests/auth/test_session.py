@@ -120,6 +120,12 @@ def test_a_time_that_is_none_is_refused_and_changes_nothing(expires: Any, error:
     assert session.expires == 2e9
 
 
+def test_nobody_has_no_session() -> None:
+    # As of `Session(USERS.get(token))`, which would let everybody in.
+    with pytest.raises(TypeError, match="subject is None"):
+        Session(None)  # type: ignore[arg-type]
+
+
 def test_its_representation_shows_no_data() -> None:
     session = Session("ada", None, {"token": "secret"})
     assert repr(session) == "<Session of 'ada' without end>"
@@ -208,6 +214,32 @@ async def test_ending_ends_all_at_once_and_is_said_once() -> None:
     session.end()
     assert [ws.ends for ws in connections] == [[(4001, "logged out")]] * 3
     assert (session.ended, session._timer) == (True, None)
+
+
+@pytest.mark.parametrize("change", ["end", "renew", "attach"])
+async def test_without_a_running_loop_nothing_changes(change: str) -> None:
+    # From another thread, by mistake: what raises must not leave connections open that no session ends any more.
+    session = Session("ada", time.time() + 3600)
+    ws, late = StandIn(), StandIn()
+    session.attach(ws)
+    timer, expires = session._timer, session.expires
+    calls = {
+        "end": session.end,
+        "renew": lambda: session.renew(time.time() + 60),
+        "attach": lambda: session.attach(late, 4000),
+    }
+    with pytest.raises(RuntimeError, match="call_soon_threadsafe"):
+        await asyncio.to_thread(calls[change])
+    assert (session.ended, session.expires, session._timer) == (False, expires, timer)
+    session.end(4001, "on the loop")
+    assert (ws.ends, late.ends) == ([(4001, "on the loop")], [])
+
+
+@pytest.mark.parametrize("change", ["end", "renew"])
+def test_without_connections_no_loop_is_needed(change: str) -> None:
+    session = Session("ada")
+    session.end() if change == "end" else session.renew(time.time() - 1)
+    assert session.ended
 
 
 async def test_a_connection_that_comes_too_late_ends_at_once() -> None:

@@ -395,6 +395,10 @@ def test_a_clock_that_is_set_back_brings_no_used_ticket_back(clock: Clock) -> No
         ({"lifetime": 0}, ValueError, "lifetime of 0 seconds"),
         ({"lifetime": float("inf")}, ValueError, "lifetime of inf seconds"),
         ({"lifetime": float("nan")}, ValueError, "lifetime of nan seconds"),
+        ({"lifetime": 0.0009}, ValueError, "lifetime of 0.0009 seconds, permitted: 0.001 to 1e9"),
+        ({"lifetime": 1e12}, ValueError, "lifetime of 1000000000000.0 seconds"),
+        ({"lifetime": "30"}, TypeError, "lifetime is str, permitted: seconds"),
+        ({"purpose": None}, TypeError, "purpose is NoneType, permitted: str"),
         ({"skew": -1}, ValueError, "skew of -1 seconds, permitted: 0 or more"),
         ({"max_used": 0}, ValueError, "max_used 0, permitted: 1 or more"),
         ({"bind": "ip"}, ValueError, "bind 'ip', permitted: address, origin"),
@@ -415,6 +419,7 @@ def test_wrong_options_are_refused(arguments: dict[str, Any], error: type[Except
         ("\ud800", {}, ValueError, "surrogates"),
         ("ada", {"expires": float("inf")}, ValueError, "expires inf"),
         ("ada", {"expires": "1"}, TypeError, "expires is str"),
+        ("ada", {"expires": 10**400}, ValueError, "expires 10{400}, permitted: Unix seconds or None"),
     ],
 )
 def test_what_cannot_be_issued_is_refused(

@@ -57,7 +57,9 @@ async def test_nobody_else_is_let_in(serve, ticket, origin, status):
     assert refused.value.response.status_code == status
 
 
-@pytest.mark.parametrize(("name", "password"), [("ada", "hopper"), ("nobody", "lovelace"), (None, None)])
+@pytest.mark.parametrize(
+    ("name", "password"), [("ada", "hopper"), ("nobody", "lovelace"), (None, None), ("ada", "\ud800")]
+)
 def test_a_wrong_password_gets_no_ticket(serve, name, password):
     assert log_in(serve("tickets"), password, name) == (401, "wrong name or password")
 

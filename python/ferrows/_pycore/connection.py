@@ -211,6 +211,9 @@ class Connection:
         """
         if self._meters is not None:
             self._meters.set_reading(reading)
+        elif self._limits is not None and not reading:
+            # The time is to count from here on, even where nothing that is limited has come yet.
+            self._meters = Meters(self._limits, self._time)
 
     def _charge(self, counted: str, amount: int) -> None:
         """Charge what arrived against the limits."""
@@ -316,11 +319,12 @@ class Connection:
                 if first & RSV1:
                     assert self._inflater is not None
                     payload = inflate_message(payload, self._inflater, self._max_size)
+                # Before it is delivered: whether it is must not depend on how it was cut.
+                self._charge_inflated(len(payload), length)
                 if first & 0x0F == TEXT:
                     self._message(True, decode(payload), ())
                 else:
                     self._message(False, payload, ())
-                self._charge_inflated(len(payload), length)
             else:
                 self._begin_frame(first, length, at - length - start)
                 self._receive_payload(payload)

@@ -54,6 +54,9 @@ class Session:
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        if subject is None:
+            # What a lookup gives for a wrong token; with a session it would be let in.
+            raise TypeError("subject is None, permitted: str; where there is nobody, verify returns None")
         self.subject = subject
         self.data: dict[str, Any] = dict(data or {})
         self._clock = clock
@@ -82,6 +85,7 @@ class Session:
         """Have the session end at another time, earlier or later; False where it has ended already."""
         if self.ended:
             return False
+        self._check_thread()
         self._take_expiry(expires)
         self._arm()
         return True
@@ -93,6 +97,7 @@ class Session:
         """
         check_close(code, reason)
         if not self._ended:
+            self._check_thread()
             self._connections = dict.fromkeys(self._connections, (code, reason))
             self._end()
 
@@ -104,6 +109,7 @@ class Session:
         :func:`ferrows.auth.authenticated` does.
         """
         check_close(code, reason)
+        _check_loop()
         self._connections[ws] = (code, reason)
         if self.ended:
             self._end()
@@ -116,12 +122,17 @@ class Session:
         if not self._connections:
             self._disarm()
 
+    def _check_thread(self) -> None:
+        """Refuse a change while nothing has changed: one that stops halfway would leave connections open for ever."""
+        if self._connections:
+            _check_loop()
+
     def _take_expiry(self, expires: float | None) -> None:
         if expires is None:
             deadline = None
         elif isinstance(expires, bool) or not isinstance(expires, int | float):
             raise TypeError(f"expires is {type(expires).__name__}, permitted: Unix seconds or None")
-        elif not math.isfinite(expires):
+        elif not _is_finite(expires):
             raise ValueError(f"expires {expires}, permitted: Unix seconds or None")
         else:
             deadline = time.monotonic() + expires - self._clock()
@@ -155,3 +166,21 @@ class Session:
         connections, self._connections = self._connections, {}
         for ws, (code, reason) in connections.items():
             close_soon(ws, code, reason)
+
+
+def _check_loop() -> None:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        raise RuntimeError(
+            "no running event loop: a session with connections belongs to the loop's thread, "
+            "from another one use loop.call_soon_threadsafe"
+        ) from None
+
+
+def _is_finite(number: float) -> bool:
+    try:
+        return math.isfinite(number)
+    except OverflowError:
+        # An int that no float can be.
+        return False

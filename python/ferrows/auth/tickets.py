@@ -140,12 +140,18 @@ class Tickets:
         for what in self._bind:
             if what not in _BINDINGS:
                 raise ValueError(f"bind {what!r}, permitted: {', '.join(_BINDINGS)}")
-        if not 0 < lifetime < float("inf"):
-            raise ValueError(f"lifetime of {lifetime} seconds, permitted: more than 0")
+        if not isinstance(lifetime, int | float):
+            raise TypeError(f"lifetime is {type(lifetime).__name__}, permitted: seconds")
+        # A ticket's times are whole milliseconds in 48 bits.
+        if not 0.001 <= lifetime <= 1e9:
+            raise ValueError(f"lifetime of {lifetime} seconds, permitted: 0.001 to 1e9")
         if not 0 <= skew < float("inf"):
             raise ValueError(f"skew of {skew} seconds, permitted: 0 or more")
         if max_used < 1:
             raise ValueError(f"max_used {max_used}, permitted: 1 or more")
+        if not isinstance(purpose, str):
+            # What JSON gives back would not be equal to it, and every ticket refused.
+            raise TypeError(f"purpose is {type(purpose).__name__}, permitted: str")
         self.lifetime = lifetime
         self.purpose = purpose
         self._single_use = single_use

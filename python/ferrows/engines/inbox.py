@@ -28,7 +28,8 @@ class EngineInbox(Inbox):
     """Frames are the engine's business; the closing handshake, pings and what waits for the handler stay ours.
 
     It joins fragments to messages and keeps ``max_size`` for those engines that do not. Of limits it counts what the
-    engine reports, and the bytes on the wire.
+    engine reports, and the bytes on the wire. What messages inflate to counts where it is more than all that came on
+    the wire before: which bytes of it were which message's, only the engine knows.
     """
 
     def __init__(self, engine: Engine, *, max_size: int | None, limits: InboundLimits | None = None) -> None:
@@ -39,6 +40,8 @@ class EngineInbox(Inbox):
         self._size = 0
         # Frames of it.
         self._frames = 0
+        # Bytes on the wire that were charged and have not become payload.
+        self._charged = 0
 
     # ---- receiving
 
@@ -48,6 +51,7 @@ class EngineInbox(Inbox):
             return
         try:
             if self._metered:
+                self._charged += payload_size(data)
                 self._charge("bytes", payload_size(data))
             self.engine.receive_data(as_bytes(data))
             for event in self.engine.events():
@@ -99,8 +103,13 @@ class EngineInbox(Inbox):
             self.state = State.CLOSED
 
     def _take_piece(self, data: str | bytes, fin: bool) -> None:
-        if self._metered and not self._frames:
-            self._charge("messages", 1)
+        if self._metered:
+            if not self._frames:
+                self._charge("messages", 1)
+            inflated = payload_size(data) - self._charged
+            self._charged = max(0, -inflated)
+            if inflated > 0:
+                self._charge("bytes", inflated)
         self._charge_frames(self._frames + 1)
         self._frames = 0 if fin else self._frames + 1
         self._size += payload_size(data)
