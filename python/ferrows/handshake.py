@@ -94,14 +94,31 @@ def agree(
 
     Raises Forbidden (403) for an origin that ``settings.origins`` does not name, BadRequest (400) for an offer that is
     no list of tokens. A request without ``Origin`` does not come from a page, so that it is let in (RFC 6455 §10.2).
-    Where ``origins`` is None, cookies decide: a browser sends them along whatever page opens the connection.
+    Where ``origins`` is None, credentials decide that a browser sends along whatever page opens the connection.
     """
     if origin:
         if settings.origins is not None:
             _check_origin(origin, request.host, settings.origins)
-        elif request.headers.get("cookie") is not None:
-            _check_origin(origin, request.host, SAME_ORIGIN, "a request with cookies comes from another origin")
+        elif (credentials := _ambient_credentials(request)) is not None:
+            _check_origin(origin, request.host, SAME_ORIGIN, f"a request with {credentials} comes from another origin")
     return _choose(offered, subprotocols)
+
+
+def _ambient_credentials(request: Request) -> str | None:
+    """Say which credentials a request has that a browser adds of its own accord; None without any.
+
+    A bearer token is none: no browser knows one, and a page cannot set it on a WebSocket.
+    """
+    headers = request.headers
+    if headers.get("cookie") is not None:
+        return "cookies"
+    authorization = headers.get("authorization")
+    if authorization is not None and not authorization.lower().startswith("bearer "):
+        return "a password"
+    conn_info = request.conn_info
+    if conn_info is not None and conn_info.ssl and conn_info.cert:
+        return "a certificate of the client"
+    return None
 
 
 def accept_value(key: str) -> str:

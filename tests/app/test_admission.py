@@ -11,7 +11,7 @@ import pytest
 from ferrows import App, HTTPResponse, Request, Websocket, text
 from ferrows.asgi import ASGIHost
 from ferrows.server import AsyncioServer
-from ferrows.server.admission import Admission
+from ferrows.server.admission import Admission, network_of
 
 from .harness import Answer, Client, connect, on_both_loops
 
@@ -98,6 +98,23 @@ async def test_address_over_its_limit_gets_503_and_others_do_not() -> None:
             assert (await asked(server, local_addr=("127.0.0.2", 0))).status == 200
             await until_connected(server, 0)
         assert server.refusals == {"address": 1}
+
+
+@pytest.mark.parametrize(
+    ("address", "network"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
+        ("2001:db8:1:2::ffff", "2001:db8:1:2::"),
+        ("2001:db8:1:3::1", "2001:db8:1:3::"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("fe80::1%eth0", "fe80::"),
+        ("not:an:address", "not:an:address"),
+        ("", ""),
+    ],
+)
+def test_addresses_of_one_subscriber_count_together(address: str, network: str) -> None:
+    assert network_of(address) == network
 
 
 @on_both_loops

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from ferrows import App, Request, Websocket, client
-from ferrows._codec import PURE_PYTHON
 from ferrows.exceptions import ConnectionClosedError
 from ferrows.limits import InboundLimits, Rate
 from ferrows.server import AsyncioServer
@@ -148,10 +147,7 @@ async def test_bytes_are_counted_once_where_nothing_inflates(engine: str) -> Non
             assert await ws.recv() == "120000"
 
 
-AWAITS_RUST = pytest.mark.xfail(not PURE_PYTHON, reason="the extension counts from the first message on", strict=True)
-
-
-@pytest.mark.parametrize("engine", [pytest.param("ferrows", marks=AWAITS_RUST), "wsproto", "websockets"])
+@pytest.mark.parametrize("engine", ["ferrows", "wsproto", "websockets"])
 @on_both_loops
 async def test_time_not_read_counts_for_the_client_from_the_first_message_on(engine: str) -> None:
     app = App("paused", env_prefix=None)

@@ -69,7 +69,7 @@ def signed(octets: bytes, secret: bytes = SECRET) -> str:
 
 @given(
     st.text(st.characters(exclude_categories=["Cs"]), max_size=40),
-    st.none() | st.integers(0, 2**40) | st.floats(0, 2**40),
+    st.none() | st.integers(0, 10**11) | st.floats(0, 1e11),
     st.dictionaries(st.from_regex(r"[a-z]{1,6}", fullmatch=True), JSON, max_size=3),
     st.text(st.characters(exclude_categories=["Cs"]), max_size=8),
 )
@@ -419,7 +419,7 @@ def test_wrong_options_are_refused(arguments: dict[str, Any], error: type[Except
         ("\ud800", {}, ValueError, "surrogates"),
         ("ada", {"expires": float("inf")}, ValueError, "expires inf"),
         ("ada", {"expires": "1"}, TypeError, "expires is str"),
-        ("ada", {"expires": 10**400}, ValueError, "expires 10{400}, permitted: Unix seconds or None"),
+        ("ada", {"expires": 10**400}, ValueError, "expires 10{400}, permitted: Unix seconds"),
     ],
 )
 def test_what_cannot_be_issued_is_refused(

@@ -251,6 +251,20 @@ def test_rule_26_cookies_make_the_same_origin_the_default(origin: str, origins: 
             accepted(asked, origins=origins)
 
 
+@pytest.mark.parametrize(
+    ("authorization", "allowed"),
+    [("Basic dTpw", False), ("Negotiate abc", False), ("Bearer abc", True), ("bearer a", True)],
+)
+def test_rule_26_passwords_make_the_same_origin_the_default(authorization: str, allowed: bool) -> None:
+    asked = request(("Origin", "https://evil.example"), ("Authorization", authorization))
+    if allowed:
+        assert accepted(asked).response
+        return
+    with pytest.raises(Forbidden, match="with a password"):
+        accepted(asked)
+    assert accepted(request(("Origin", "https://server.example.com"), ("Authorization", authorization))).response
+
+
 def test_rule_26_cookies_without_an_origin_are_no_pages() -> None:
     assert accepted(request(("Cookie", "session=1"))).response
 

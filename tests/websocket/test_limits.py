@@ -89,3 +89,15 @@ async def test_answers_to_our_own_pings_are_free() -> None:
         await peer.feed(frame(10, str(number).encode()))
     assert all(ping.done() for ping in pings)
     assert peer.ws.excess is None
+
+
+async def test_who_goes_on_sending_after_a_failure_is_read_no_further_than_64_mib() -> None:
+    peer = limited(messages=Rate(0.001, 1))
+    await peer.feed(text("1") + text("2"))
+    assert peer.ws.close_code == 1008
+    await peer.feed(*[bytes(2**20)] * 63)
+    assert "pause_reading" not in peer.transport.calls
+    await peer.feed(bytes(2**20))
+    assert peer.transport.calls[-1] == "pause_reading"
+    # The deadline of the closing handshake, which the end of our direction has set, is what ends it.
+    assert "write_eof" in peer.transport.calls

@@ -211,7 +211,7 @@ class Connection:
         """
         if self._meters is not None:
             self._meters.set_reading(reading)
-        elif self._limits is not None and not reading:
+        elif self._limits is not None and self._metered and not reading:
             # The time is to count from here on, even where nothing that is limited has come yet.
             self._meters = Meters(self._limits, self._time)
 

@@ -37,6 +37,13 @@ CORK_LIMIT: Final = 64 * 1024
 PIECE: Final = 32 * 1024
 """Octets that are parsed before it counts how many messages wait: the smallest take six."""
 
+DISCARDED: Final = 64 * 2**20
+"""Octets that are still read of a peer that goes on sending after its connection failed.
+
+One that reads has our Close by then, and one that first writes what it has to write comes to its end; the others wait
+for theirs without being read.
+"""
+
 DEFLATE_PIECE: Final = 1024
 """Octets of a compressed stream that are parsed before it counts how much waits.
 
@@ -73,6 +80,7 @@ class MessageStream:
         "_batched",
         "_closing",
         "_core",
+        "_discarded",
         "_dropping",
         "_fragments_asked",
         "_frames_paused",
@@ -129,6 +137,7 @@ class MessageStream:
     _dropping: bool  # and something that came after it found no room
     _held: bytes  # what was read and not parsed yet, since there may be no room for what it becomes
     _held_scheduled: bool
+    _discarded: int  # octets that came after the connection failed
     _frames_paused: bool
     _heard: bool
     _reported: tuple[int, bool, bool]
@@ -178,6 +187,7 @@ class MessageStream:
         self._dropping = False
         self._held = b""
         self._held_scheduled = False
+        self._discarded = 0
         self._frames_paused = False
         self._heard = False
         self._reported = (OPEN, False, False)
@@ -202,6 +212,9 @@ class MessageStream:
 
     def _parse_while_room(self, data: Buffer) -> None:
         """Parse what arrived as long as there is room for what it becomes, and keep the rest for later."""
+        if self._core.failure is not None:
+            self._discarded += payload_size(data)
+            return
         if self._held:
             self._held += data
             return
@@ -636,6 +649,7 @@ class MessageStream:
         low = self._stalled or (count <= self._max_queue // 2 and size <= self._max_queued_bytes // 2)
         wanted = self.ended or self._core.close_sent is not None  # to see the peer's Close, and its FIN after that
         pause = (self._frames_paused or full or (self.read_paused and not low)) and not wanted
+        pause = pause or self._discarded >= DISCARDED
         if self._held:
             if self.ended:
                 self._held = b""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections.abc import Callable, Mapping
 from contextvars import Context
@@ -16,6 +15,9 @@ __all__ = ["EXPIRED", "Session"]
 
 EXPIRED: Final = 1008
 """The close code of a session that is over: "policy violation" (RFC 6455 §7.4.1)."""
+
+_LATEST: Final = 1e11
+"""Unix seconds, some 3,000 years from now: more is a time in milliseconds, which would never come."""
 
 _A_DAY: Final = 86_400.0
 """Seconds that one timer waits, at most: what is further away than a selector can wait is reached in steps."""
@@ -132,8 +134,8 @@ class Session:
             deadline = None
         elif isinstance(expires, bool) or not isinstance(expires, int | float):
             raise TypeError(f"expires is {type(expires).__name__}, permitted: Unix seconds or None")
-        elif not _is_finite(expires):
-            raise ValueError(f"expires {expires}, permitted: Unix seconds or None")
+        elif not _is_time(expires):
+            raise ValueError(f"expires {expires}, permitted: Unix seconds up to {_LATEST:.0e}, or None")
         else:
             deadline = time.monotonic() + expires - self._clock()
         self._expires = expires
@@ -178,9 +180,6 @@ def _check_loop() -> None:
         ) from None
 
 
-def _is_finite(number: float) -> bool:
-    try:
-        return math.isfinite(number)
-    except OverflowError:
-        # An int that no float can be.
-        return False
+def _is_time(expires: float) -> bool:
+    # An int may be one that no float can be, so it is not converted.
+    return -_LATEST <= expires <= _LATEST

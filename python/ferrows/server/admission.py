@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import sys
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from .beginning import Beginning
     from .protocols.base_protocol import FerrowsProtocol
 
-__all__ = ["Admission"]
+__all__ = ["Admission", "network_of"]
 
 _RESPONSE: Final = (
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
@@ -95,7 +96,7 @@ class Admission:
         if self._most_handshakes is not None and len(self._handshakes) >= self._most_handshakes:
             return "handshakes"
         # All clients of a Unix socket are a proxy's: they have no address.
-        address = _client(protocol)
+        address = network_of(_client(protocol))
         if self._most_of_address is not None and address:
             count = self._addresses.get(address, 0)
             if count >= self._most_of_address:
@@ -113,12 +114,23 @@ class Admission:
     def lost(self, protocol: FerrowsProtocol | Beginning) -> None:
         """Take note that a connection that was let in is gone."""
         self._handshakes.discard(protocol)
-        address = _client(protocol)
+        address = network_of(_client(protocol)) if self._addresses else ""
         count = self._addresses.get(address, 0)
         if count > 1:
             self._addresses[address] = count - 1
         elif count:
             del self._addresses[address]
+
+
+def network_of(address: str) -> str:
+    """Return whose an address is: itself, or the /64 that one subscriber has of IPv6 (RFC 6177)."""
+    if ":" not in address:
+        return address
+    try:
+        parsed = ipaddress.IPv6Address(address)
+    except ValueError:
+        return address
+    return str(parsed.ipv4_mapped or ipaddress.IPv6Address(int(parsed) >> 64 << 64))
 
 
 def _client(protocol: FerrowsProtocol | Beginning) -> str:

@@ -80,6 +80,8 @@ pub struct MessageStream {
     dropping: bool,
     /// What was read and is not parsed yet, since there may be no room for what it becomes.
     held: Option<Box<Held>>,
+    /// Octets that came after the connection failed.
+    discarded: u32,
     write_paused: bool,
     read_paused: bool,
     frames_paused: bool,
@@ -141,6 +143,7 @@ impl MessageStream {
             stalled: false,
             dropping: false,
             held: None,
+            discarded: 0,
             write_paused: false,
             read_paused: false,
             frames_paused: false,

@@ -380,8 +380,13 @@ impl Connection {
                 match self.deflate.as_deref_mut().filter(|_| header.compressed) {
                     None => sink.masked_message(kind, payload).map_err(|InvalidUtf8| Error::InvalidText)?,
                     Some(deflate) => {
-                        let inflated = self.assembler.bypass(kind, payload, deflate, sink)?;
-                        self.charge_inflated(inflated, wire, sink)?;
+                        let (metered, limits, rare) = (self.metered, &self.limits, &mut self.rare);
+                        self.assembler.bypass(kind, payload, deflate, sink, |inflated, sink| match limits {
+                            Some(limits) if metered && inflated > wire => {
+                                Ok(charge(limits, rare, Counted::Bytes, inflated - wire, sink)?)
+                            }
+                            _ => Ok(()),
+                        })?;
                     }
                 }
                 input = rest;
@@ -395,10 +400,10 @@ impl Connection {
 
     /// Charge what arrived against the limits.
     fn charge<S: Sink>(&mut self, counted: Counted, amount: usize, sink: &mut S) -> Result<(), Excess> {
-        let Some(limits) = &self.limits else { return Ok(()) };
-        let rare = self.rare.get_or_insert_default();
-        let meters = rare.meters.get_or_insert_with(|| Meters::new(limits, sink.now()));
-        meters.take(counted, amount, || sink.now())
+        match &self.limits {
+            Some(limits) => charge(limits, &mut self.rare, counted, amount, sink),
+            None => Ok(()),
+        }
     }
 
     /// Charge the bytes that a message, or a piece of one, has become beyond those on the wire.
@@ -677,6 +682,18 @@ impl Connection {
         self.output.reserve(MAX_HEADER + reserve);
         FrameHeader { opcode, fin, compressed, mask, length: length as u64 }.encode(&mut self.output);
     }
+}
+
+/// Charge what arrived against the limits.
+fn charge<S: Sink>(
+    limits: &InboundLimits,
+    rare: &mut Option<Box<Rare>>,
+    counted: Counted,
+    amount: usize,
+    sink: &mut S,
+) -> Result<(), Excess> {
+    let meters = &mut rare.get_or_insert_default().meters;
+    meters.get_or_insert_with(|| Meters::new(limits, sink.now())).take(counted, amount, || sink.now())
 }
 
 /// Make a masking key that cannot be predicted, from the operating system's source of randomness (§5.3).

@@ -149,10 +149,11 @@ impl Assembler {
         open.check(&self.buffer)
     }
 
-    /// Hand over a compressed message that came in one frame and one piece, past the buffer.
+    /// Hand over a compressed message that came in one frame and one piece, past the buffer. `check` is asked about its
+    /// size before that.
     ///
     /// # Errors
-    /// As [`push`](Self::push).
+    /// As [`push`](Self::push), and what `check` returns.
     #[inline]
     pub(crate) fn bypass<S: Sink>(
         &self,
@@ -160,7 +161,8 @@ impl Assembler {
         payload: Masked<'_>,
         deflate: &mut PerMessageDeflate,
         sink: &mut S,
-    ) -> Result<usize, Error> {
+        check: impl FnOnce(usize, &mut S) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         let mut unmasked = Scratch::Payload.take();
         payload.append_to(&mut unmasked);
         let mut inflated = Scratch::Inflated.take();
@@ -168,8 +170,8 @@ impl Assembler {
             .inflate(&unmasked, self.max_size, &mut inflated)
             .and_then(|()| deflate.finish_inflate(self.max_size.saturating_sub(inflated.len() as u64), &mut inflated))
             .map_err(|error| error.into_error(self.max_size))
-            .and_then(|()| whole(kind, &inflated, sink))
-            .map(|()| inflated.len());
+            .and_then(|()| check(inflated.len(), sink))
+            .and_then(|()| whole(kind, &inflated, sink));
         Scratch::Inflated.put(inflated);
         Scratch::Payload.put(unmasked);
         result

@@ -29,6 +29,10 @@ const PIECE: usize = 32 * 1024;
 /// as many.
 const DEFLATE_PIECE: usize = 1024;
 
+/// Octets that are still read of a peer that goes on sending after its connection failed. One that reads has our Close by
+/// then, and one that first writes what it has to write comes to its end; the others wait for theirs without being read.
+pub(super) const DISCARDED: u32 = 64 << 20;
+
 /// What was read and is not parsed yet.
 pub(super) struct Held {
     octets: Vec<u8>,
@@ -111,6 +115,10 @@ impl MessageStream {
 
     /// Parse what arrived as long as there is room for what it becomes, and keep the rest for later.
     pub(super) fn receive(&mut self, py: Python<'_>, pongs: &mut Vec<Vec<u8>>, data: &[u8]) {
+        if self.core.failure().is_some() {
+            self.discarded = self.discarded.saturating_add(u32::try_from(data.len()).unwrap_or(u32::MAX));
+            return;
+        }
         if let Some(held) = &mut self.held {
             held.octets.extend_from_slice(data);
             return;

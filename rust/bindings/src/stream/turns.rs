@@ -1,5 +1,6 @@
 //! The turns of a stream: when its waiting task is woken, and when what was sent leaves.
 
+use super::receiving::DISCARDED;
 use super::{MessageStream, Turn};
 use crate::batch::Batch;
 use crate::clock;
@@ -219,6 +220,7 @@ impl MessageStream {
             };
             // To see the peer's Close, and its FIN after that, we read on whatever waits.
             let mut pause = pause && !this.is_ended() && this.core.close_sent().is_none();
+            pause |= this.discarded >= DISCARDED;
             let mut held = None;
             let ended = this.is_ended();
             if let Some(waiting) = &mut this.held {
