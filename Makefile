@@ -143,7 +143,7 @@ bench-quick: bench-setup ## measure the main table in under five minutes and sho
 	@cat benchmarks/results/quick.md
 
 # REV is a commit from before a change whose cost is in question.
-bench-against: bench-setup ## measure the main table against another commit, REV, into docs/performance.md, in ten minutes
+bench-against: bench-setup ## measure the main table against another commit, REV, into docs/performance.md, in five minutes
 	$(BENCH) -m benchmarks.against $(REV) --page docs/performance.md
 
 # The installed extension has no symbols; this one is built from the same sources beside it.

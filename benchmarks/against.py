@@ -38,7 +38,7 @@ def main() -> int:
     parser.add_argument("commit", help="what is compared with: a commit, a tag or a branch")
     parser.add_argument("--page", type=Path, help="the page to rewrite between its markers")
     add_options(parser)
-    parser.set_defaults(rounds=7, quick=True, output=RESULTS / "against.json")
+    parser.set_defaults(rounds=25, quick=True, output=RESULTS / "against.json")
     arguments = parser.parse_args()
     commit = git("rev-parse", "--short=12", arguments.commit)
     servers = [SERVERS[0], replace(SERVERS[0], name=BEFORE, checkout=built(commit))]

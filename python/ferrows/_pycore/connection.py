@@ -330,6 +330,22 @@ class Connection:
                 self._receive_payload(payload)
             whole = _WHOLE
 
+    def frame_end(self, data: bytes) -> int:
+        """Tell how many bytes of ``data`` belong to the frame that is arriving, or to the one that begins with it.
+
+        All, where it ends later; 0 where its header is not all there.
+        """
+        if self._left or self._partial:
+            return min(self._left, len(data))
+        if len(data) < 2:
+            return 0
+        length, at = data[1] & 0x7F, 2
+        if length > 125:
+            at += 2 if length == 126 else 8
+            length = int.from_bytes(data[2:at], "big")
+        at += 4 if data[1] & 0x80 else 0
+        return min(at + length, len(data)) if at <= len(data) else 0
+
     def _begin_frame(self, first: int, length: int, header: int) -> None:
         """Take note of a frame that is not all there, or not a whole message; its header had ``header`` bytes."""
         self._opcode = opcode = first & 0x0F

@@ -218,17 +218,22 @@ class MessageStream:
         if self._held:
             self._held += data
             return
-        piece = DEFLATE_PIECE if self._core.has_deflate else PIECE
-        size = payload_size(data)
-        if size <= piece and not self._is_full(False):
-            self._core.receive_data(data)
-            return
-        octets = bytes(data)
-        for at in range(0, size, piece):
+        octets = data if isinstance(data, bytes) else bytes(data)
+        at = 0
+        while at < len(octets):
             if self._is_full(at >= PIECE):
                 self._held = octets[at:]
                 return
-            self._core.receive_data(octets[at : at + piece])
+            end = self._end_of_piece(octets, at)
+            self._core.receive_data(octets[at:end])
+            at = end
+
+    def _end_of_piece(self, octets: bytes, at: int) -> int:
+        """Return how far to parse next. A frame that is larger than a piece is not cut."""
+        size = DEFLATE_PIECE if self._core.has_deflate else PIECE
+        if len(octets) - at > size == PIECE:
+            size = max(size, self._core.frame_end(octets[at:]))
+        return min(at + size, len(octets))
 
     def _is_full(self, number: bool) -> bool:
         full = self._queued_bytes >= self._max_queued_bytes or (number and len(self._queue) >= self._max_queue)

@@ -73,6 +73,10 @@ class EngineInbox(Inbox):
             self._ignore_input()
             self.state = State.CLOSED
 
+    def frame_end(self, data: bytes) -> int:
+        """Return 0: where frames end, only the engine knows."""
+        return 0
+
     def take_event(self, event: Event) -> None:
         """Do what an event means."""
         match event:

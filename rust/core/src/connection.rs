@@ -138,6 +138,20 @@ impl Connection {
         }
     }
 
+    /// Tell how many bytes of `data` belong to the frame that is arriving, or to the one that begins with it: all, where
+    /// it ends later; 0 where its header is not all there. Cut elsewhere, it would not arrive in one piece.
+    pub fn frame_end(&self, data: &[u8]) -> usize {
+        let missing = match self.partial.as_deref() {
+            Some(Partial { header: Some((header, received)), .. }) => header.length - received,
+            Some(Partial { header: None, .. }) => 0,
+            None => match FrameHeader::parse(data, &self.rules()) {
+                Ok(Some((header, size))) => header.length.saturating_add(size as u64),
+                _ => 0,
+            },
+        };
+        usize::try_from(missing).map_or(data.len(), |missing| missing.min(data.len()))
+    }
+
     /// Take note that no more bytes will arrive. Without the peer's Close that is the abnormal end, 1006 (RFC 6455
     /// §7.1.5). A pending Close stays pending: the peer may have closed its direction only.
     pub fn receive_eof(&mut self) {

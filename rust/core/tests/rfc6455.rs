@@ -722,3 +722,28 @@ fn test_a_connection_may_move_between_threads() {
     fn movable<T: Send + Sync>() {}
     movable::<Connection>();
 }
+
+#[test]
+fn test_5_2_the_end_of_a_frame_is_known_from_its_header_on() {
+    for length in [0, 5, 125, 126, 300, 65_535, 65_536, 100_000] {
+        let frame = masked(FIN | BINARY, &vec![7; length]);
+        let data = [&frame[..], &masked(FIN | BINARY, b"next")].concat();
+        let mut connection = Connection::new(server());
+        assert_eq!(connection.frame_end(&data), frame.len(), "{length}");
+        for cut in [1, 2, 5, 8, 14, length / 2 + 7, frame.len() - 1].into_iter().filter(|cut| *cut < frame.len()) {
+            assert!(matches!(connection.frame_end(&frame[..cut]), end if end == 0 || end == cut), "{length}, {cut}");
+            let mut begun = Connection::new(server());
+            begun.receive_data(&data[..cut], &mut Recorder::default());
+            let known = begun.frame_end(&data[cut..]);
+            assert!(known == 0 && cut < 14 || known == frame.len() - cut, "{length}, cut at {cut}: {known}");
+        }
+        connection.receive_data(&data, &mut Recorder::default());
+        assert_eq!(connection.frame_end(b""), 0);
+    }
+}
+
+#[test]
+fn test_5_2_a_header_that_breaks_a_rule_has_no_end() {
+    assert_eq!(Connection::new(server()).frame_end(&unmasked(FIN | BINARY, b"four")), 0);
+    assert_eq!(Connection::new(server()).frame_end(&header(FIN | BINARY, 2 << 20, Some(KEY))), 0);
+}

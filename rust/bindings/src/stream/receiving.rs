@@ -141,14 +141,21 @@ impl MessageStream {
 
     /// Parse in pieces until the queue is full; return how many octets were parsed.
     fn parse_while_room(&mut self, py: Python<'_>, pongs: &mut Vec<Vec<u8>>, data: &[u8]) -> usize {
-        let piece = if self.core.has_deflate() { DEFLATE_PIECE } else { PIECE };
         let mut parsed = 0;
         while parsed < data.len() && !self.is_full(parsed >= PIECE) {
-            let end = data.len().min(parsed + piece);
+            let end = parsed + self.piece_of(&data[parsed..]);
             self.parse(py, pongs, |core, inbox| core.receive_data(&data[parsed..end], inbox));
             parsed = end;
         }
         parsed
+    }
+
+    /// How many octets to parse next. A frame that is larger than a piece is not cut: it costs less in one.
+    fn piece_of(&self, data: &[u8]) -> usize {
+        if self.core.has_deflate() {
+            return data.len().min(DEFLATE_PIECE);
+        }
+        if data.len() <= PIECE { data.len() } else { self.core.frame_end(data).max(PIECE) }
     }
 
     /// Whether reading has to pause because of the size of what waits, or because of its number if that counts.
