@@ -35,7 +35,9 @@ class StaticFiles:
         self._index = (index,) if isinstance(index, str) else tuple(index)
         self._content_type = content_type
         # Reads files, once: not while a client waits, or when there is no descriptor left for them.
-        mimetypes.init()
+        # Types that the program has added are there since the first time, and would go with a second one.
+        if not mimetypes.inited:
+            mimetypes.init()
 
     def __repr__(self) -> str:
         return f"<StaticFiles {self.path}>"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mimetypes
 import os
 from pathlib import Path
 
@@ -166,6 +167,12 @@ async def test_file_that_cannot_be_opened_any_more(
     monkeypatch.setattr("ferrows.static.file", fail)
     app.static("/f", root)
     assert shown(await ask(app, "/f/a.txt"))[0] == status
+
+
+def test_types_that_the_program_has_added_stay(app: App, root: Path) -> None:
+    mimetypes.add_type("application/x-ours", ".ours")
+    app.static("/later", root, name="later")
+    assert mimetypes.guess_type("file.ours")[0] == "application/x-ours"
 
 
 def test_path_that_is_not_there_is_an_error_at_registration(app: App, tmp_path: Path) -> None:
