@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import inspect
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
 import uvloop
 
-from ferrows import App, HTTPResponse, Request
+from ferrows import App, HTTPResponse, Request, text
 from ferrows._codec import Head, HeadReader
+from ferrows.server import AsyncioServer
 from ferrows.upgrade import Upgrade
 
 
@@ -119,3 +121,22 @@ def on_both_loops(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..
     loops = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
     marked: Callable[..., None] = pytest.mark.parametrize("new_loop", loops.values(), ids=loops)(run)
     return marked
+
+
+def served_app() -> App:
+    """Make an app that says hello, for tests of the server around it."""
+    app = App("served", env_prefix=None)
+    app.config.GRACEFUL_SHUTDOWN_TIMEOUT = 5
+    app.add_route(lambda request: text("hello"), "/")
+    return app
+
+
+@contextlib.asynccontextmanager
+async def running(app: App, **options: Any) -> AsyncIterator[AsyncioServer]:
+    async with await app.create_server(port=0, **options) as server:
+        yield server
+
+
+def address(server: AsyncioServer) -> tuple[str, int]:
+    host, port = server.sockets[0].getsockname()[:2]
+    return host, port

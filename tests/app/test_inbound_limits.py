@@ -63,6 +63,14 @@ async def send_fragments(ws: Any) -> None:
     await ws.send(iter(["a"] * 6))
 
 
+async def end_of(ws: Any) -> ConnectionClosedError:
+    """Receive until the connection ends, which is to be an error."""
+    with pytest.raises(ConnectionClosedError) as raised:
+        while True:
+            await ws.recv()
+    return raised.value
+
+
 BREACHES = [("messages", send_messages), ("bytes", send_bytes), ("pings", send_pings), ("fragments", send_fragments)]
 
 
@@ -72,11 +80,9 @@ async def test_breach_closes_with_1008_is_counted_and_logged_once_a_second(caplo
         for counted, breach in BREACHES:
             async with client.connect(address(server)) as ws:
                 await breach(ws)
-                with pytest.raises(ConnectionClosedError) as raised:
-                    while True:
-                        await ws.recv()
-                assert raised.value.code == 1008
-                assert counted in raised.value.reason
+                end = await end_of(ws)
+                assert end.code == 1008
+                assert counted in end.reason
         async with client.connect(address(server, "/free")) as ws:
             for _, breach in BREACHES:
                 await breach(ws)
@@ -97,10 +103,7 @@ async def test_engines_keep_the_limits_too(engine: str, counted: str, breach: An
     async with await make_app(engine).create_server(port=0) as server:
         async with client.connect(address(server)) as ws:
             await breach(ws)
-            with pytest.raises(ConnectionClosedError) as raised:
-                while True:
-                    await ws.recv()
-            assert raised.value.code == 1008
+            assert (await end_of(ws)).code == 1008
         while server.connections:
             await asyncio.sleep(0.005)
         assert server.refusals == {counted: 1}
