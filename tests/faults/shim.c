@@ -15,6 +15,7 @@
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <netinet/in.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -46,7 +47,7 @@ enum { SENDING, RECEIVING, ACCEPTING, DIRECT, KINDS };
 struct control {
     struct fault faults[KINDS];
     int32_t port; /* of the peer whose connections are struck; 0: all */
-    int32_t unused;
+    int32_t hesitation; /* milliseconds that the main thread takes to begin waiting for a lock */
     int64_t realtime;  /* nanoseconds that are added */
     int64_t monotonic;
 };
@@ -196,6 +197,27 @@ time_t time(time_t *where) {
     clock_gettime(CLOCK_REALTIME, &now);
     if (where) *where = now.tv_sec;
     return now.tv_sec;
+}
+
+/* ---- locks: CPython's are semaphores */
+
+/* What comes in that time comes before the waiting: a signal is over then. */
+static void hesitate(void) {
+    if (!control->hesitation || getpid() != syscall(SYS_gettid)) return;
+    struct timespec time = {control->hesitation / 1000, control->hesitation % 1000 * 1000000};
+    nanosleep(&time, NULL);
+}
+
+int sem_wait(sem_t *semaphore) {
+    REAL(sem_wait);
+    hesitate();
+    return real(semaphore);
+}
+
+int sem_clockwait(sem_t *semaphore, clockid_t clock, const struct timespec *end) {
+    REAL(sem_clockwait);
+    hesitate();
+    return real(semaphore, clock, end);
 }
 
 /* ---- the extension's own system calls */

@@ -21,10 +21,11 @@ SENDING, RECEIVING, ACCEPTING, DIRECT = range(4)
 """What is struck: writes to a socket, reads from one, accepting, and what the extension sends past the transport."""
 
 _FAULT: Final = struct.Struct("=8i")
-_PORT: Final = struct.Struct("=i")
+_NUMBER: Final = struct.Struct("=i")
 _CLOCK: Final = struct.Struct("=q")
 _PORT_AT: Final = 4 * _FAULT.size
-_CLOCKS_AT: Final = _PORT_AT + 8
+_HESITATION_AT: Final = _PORT_AT + _NUMBER.size
+_CLOCKS_AT: Final = _HESITATION_AT + _NUMBER.size
 _SIZE: Final = _CLOCKS_AT + 16
 
 
@@ -72,7 +73,7 @@ class Faults:
 
     def only(self, port: int) -> None:
         """Strike only connections whose peer has this port; 0 for all."""
-        _PORT.pack_into(self._map, _PORT_AT, port)
+        _NUMBER.pack_into(self._map, _PORT_AT, port)
 
     def struck(self, kind: int) -> Struck:
         """What was struck since the beginning."""
@@ -82,6 +83,10 @@ class Faults:
         """Let the clocks be ahead by so many seconds."""
         for number, seconds in enumerate((realtime, monotonic)):
             _CLOCK.pack_into(self._map, _CLOCKS_AT + 8 * number, round(seconds * 1e9))
+
+    def hesitate(self, seconds: float) -> None:
+        """Let the main thread take so long to begin waiting for a lock."""
+        _NUMBER.pack_into(self._map, _HESITATION_AT, round(seconds * 1e3))
 
     def _set(self, kind: int, field: int, *values: int) -> None:
         struct.pack_into(f"={len(values)}i", self._map, kind * _FAULT.size + 4 * field, *values)

@@ -9,13 +9,16 @@ import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import Final, NoReturn
 
 from ..exceptions import FerrowsException
 from ..server.reload import Watcher
 from .failure import Failure, show
 
 __all__ = ["wait_for_change"]
+
+_LOOK: Final = 0.5
+"""Seconds after which, at the latest, a signal is seen."""
 
 
 def wait_for_change(failure: Failure, code: Path, everything: Iterable[str | os.PathLike[str]] = ()) -> NoReturn:
@@ -38,10 +41,12 @@ def wait_for_change(failure: Failure, code: Path, everything: Iterable[str | os.
         found.extend(paths)
         changed.set()
 
-    watcher.start(report)
-    _say("waiting for a change of the code")
     try:
-        changed.wait()
+        watcher.start(report)
+        _say("waiting for a change of the code")
+        # A signal that comes just before a thread waits for a lock does not end that waiting: its handler is run after.
+        while not changed.wait(_LOOK):
+            pass
     finally:
         watcher.stop()
     _say(f"{found[0]} changed: starting again")
