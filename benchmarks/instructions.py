@@ -39,7 +39,8 @@ READS_A_TURN: Final = 50
 SETTLED: Final = 4
 """Turns of the loop after which everything has happened that a read gives rise to."""
 
-MESSAGE: Final = b"thirty-two bytes of plain text.."
+TEXT: Final = b"thirty-two bytes of plain text.."
+MASK: Final = b"\x11\x22\x33\x44"
 CLOSE: Final = b"\x88\x82\0\0\0\0\x03\xe8"
 REQUEST: Final = (
     b"GET /ws HTTP/1.1\r\nHost: 127.0.0.1:8000\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -57,11 +58,14 @@ class Workload:
     counts: tuple[int, int]
     batch: int = 0
     """Messages in a read; 0 where a connection is opened for each repetition."""
+    size: int = len(TEXT)
+    """Bytes of a message."""
 
 
 WORKLOADS: Final = (
     Workload("echo-1", "Echo of 32 bytes, one message in a read", "message", (2_000, 8_000), 1),
     Workload("echo-32", "Echo of 32 bytes, 32 messages in a read", "message", (3_200, 35_200), 32),
+    Workload("echo-64KiB", "Echo of 64 KiB, one message in a read", "message", (200, 800), 1, 65_536),
     Workload("opening", "A connection from its request to its end", "connection", (100, 300)),
 )
 
@@ -143,11 +147,11 @@ class Transport(asyncio.Transport):
 
 def play(workload: Workload, count: int) -> None:
     """Run a workload in this process; AssertionError if ferrows does not answer as it should."""
-    asyncio.run(echo(workload.batch, count) if workload.batch else opening(count))
+    asyncio.run(echo(workload.batch, workload.size, count) if workload.batch else opening(count))
 
 
-async def echo(batch: int, count: int) -> None:
-    """Echo ``count`` messages, ``batch`` of them in each read."""
+async def echo(batch: int, size: int, count: int) -> None:
+    """Echo ``count`` messages of ``size`` bytes, ``batch`` of them in each read."""
     from ferrows.websocket import Websocket
 
     async def handler() -> None:
@@ -158,9 +162,10 @@ async def echo(batch: int, count: int) -> None:
     ws = Websocket(loop, transport)
     task = asyncio.ensure_future(handler())
     await asyncio.sleep(0)
-    mask = b"\x11\x22\x33\x44"
-    masked = bytes(byte ^ mask[index % 4] for index, byte in enumerate(MESSAGE))
-    data, answer = (b"\x81" + bytes([0x80 | 32]) + mask + masked) * batch, (b"\x81\x20" + MESSAGE) * batch
+    message = TEXT * (size // len(TEXT))
+    masked = bytes(byte ^ MASK[index % 4] for index, byte in enumerate(message))
+    data = (b"\x81" + length(size, masked=True) + MASK + masked) * batch
+    answer = (b"\x81" + length(size) + message) * batch
 
     def read(times: int, done: asyncio.Future[None]) -> None:
         for _ in range(times):
@@ -178,6 +183,12 @@ async def echo(batch: int, count: int) -> None:
     loop.call_soon(ws.receive_data, CLOSE)
     await task
     assert ws.messages_sent == count, ws.messages_sent
+
+
+def length(size: int, *, masked: bool = False) -> bytes:
+    """Return what says how long a payload is (RFC 6455 §5.2)."""
+    bit = 0x80 if masked else 0
+    return bytes([bit | size]) if size < 126 else bytes([bit | 127]) + size.to_bytes(8, "big")
 
 
 async def opening(count: int) -> None:
