@@ -113,7 +113,7 @@ miri: ## run tests of the core under Miri, which finds undefined behaviour in it
 	MIRIFLAGS=-Zmiri-disable-isolation cargo +nightly miri test -p ferrows-core --target-dir target/miri --test rfc7692 -- $(MIRI_TESTS)
 
 # Both need the network: for the tools, and for what is known of the dependencies.
-audit: setup ## look for advisories, licences and sources that are not permitted, in Rust's and in Python's dependencies
+audit: setup ## look for advisories, licences and sources that are not permitted, and for workflows that are open to attack
 	.ci/audit $(RUN)
 
 hostile: build ## attack the server and its peers in full size and write docs/resilience.md, in under ten minutes
