@@ -84,9 +84,13 @@ class Faults:
         for number, seconds in enumerate((realtime, monotonic)):
             _CLOCK.pack_into(self._map, _CLOCKS_AT + 8 * number, round(seconds * 1e9))
 
-    def hesitate(self, seconds: float) -> None:
-        """Let the main thread take so long to begin waiting for a lock."""
-        _NUMBER.pack_into(self._map, _HESITATION_AT, round(seconds * 1e3))
+    def hesitating(self, seconds: float) -> str:
+        """Return Python code for the process: from then on its main thread takes so long to begin waiting for a lock.
+
+        Before, it would only slow the start down.
+        """
+        hesitation = _NUMBER.pack(round(seconds * 1e3))
+        return f"import os; os.pwrite(os.open({self._file.name!r}, os.O_WRONLY), {hesitation!r}, {_HESITATION_AT})\n"
 
     def _set(self, kind: int, field: int, *values: int) -> None:
         struct.pack_into(f"={len(values)}i", self._map, kind * _FAULT.size + 4 * field, *values)

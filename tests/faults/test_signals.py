@@ -19,8 +19,7 @@ from .shim import Faults
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signal_just_before_the_waiting_for_code_begins(faults: Faults, tmp_path: Path, number: signal.Signals) -> None:
     pytest.importorskip("watchfiles")
-    (tmp_path / "one.py").write_text("app = (\n")
-    faults.hesitate(0.2)
+    (tmp_path / "one.py").write_text(f"{faults.hesitating(0.2)}import no_such_module\n")
     server = Server(
         [sys.executable, "-P", "-m", "ferrows", "run", "one:app", "--reload", "--port", "0"],
         env={**os.environ, **faults.environment, "PYTHONPATH": str(Path(ferrows.__file__).parents[1])},
