@@ -120,6 +120,8 @@ class Config(dict[str, Any]):
     def update(self, *sources: Any, **values: Any) -> None:
         """Take keys from mappings, from iterables of pairs, or upper-case attributes from a class, module or object."""
         for source in sources:
+            if isinstance(source, (str, bytes, os.PathLike)):
+                raise TypeError(f"configuration is a mapping, a class, a module or an object, not {source!r}")
             if isinstance(source, Mapping):
                 super().update(source)
             elif isinstance(source, Iterable):

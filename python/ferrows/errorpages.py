@@ -196,4 +196,7 @@ _FORMS: Final[dict[str, tuple[str, Callable[[Any, Exception, int, str, bool], st
 def invalid_response(request: Request, response: object) -> ServerError:
     """The error of a handler that returned something that is no response."""
     name = getattr(request.route, "name", request.path)
-    return ServerError(f"handler {name!r} returned {type(response).__name__}, permitted: an HTTPResponse")
+    return ServerError(
+        f"handler {name!r} returned {type(response).__name__}, permitted: an HTTPResponse, "
+        "as text, json and others of ferrows.response make one"
+    )

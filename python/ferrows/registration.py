@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import difflib
 import functools
-import inspect
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar, overload
 
 from .config import WEBSOCKET_OPTIONS
+from .parameters import check_callback, check_handler, name_of
 from .static import StaticFiles
 
 __all__ = [
@@ -163,8 +163,7 @@ class Registrar(ABC):
         decorators, register = _decorators(apply)
 
         def decorate(handler: H) -> H:
-            if not _takes(handler, 1):
-                raise ValueError(f"handler {_name_of(handler)!r} of {uri!r} must take the request as its parameter")
+            check_handler(handler, uri, websocket=False)
             wrapped: Handler = handler
             for decorator in reversed(decorators):
                 wrapped = decorator(wrapped)
@@ -172,7 +171,7 @@ class Registrar(ABC):
                 handler=wrapped,
                 uri=_rooted(uri),
                 methods=frozenset(method.upper() for method in named),
-                name=name or _name_of(handler),
+                name=name or name_of(handler),
                 host=host,
                 strict_slashes=strict_slashes,
                 version=version,
@@ -251,17 +250,13 @@ class Registrar(ABC):
             names += _subprotocols(getattr(decorator, "subprotocols", ()))
 
         def decorate(handler: H) -> H:
-            if not _takes(handler, 2):
-                raise ValueError(
-                    f"websocket handler {_name_of(handler)!r} of {uri!r} must take at least two parameters, "
-                    "the request and the websocket"
-                )
+            check_handler(handler, uri, websocket=True)
             options = {key: value for key, value in ctx.items() if key in WEBSOCKET_OPTIONS}
             registration = RouteRegistration(
                 handler=handler,
                 uri=_rooted(uri),
                 methods=frozenset({"GET"}),
-                name=name or _name_of(handler),
+                name=name or name_of(handler),
                 host=host,
                 strict_slashes=strict_slashes,
                 version=version,
@@ -333,6 +328,8 @@ class Registrar(ABC):
             return functools.partial(self.middleware, attach_to=middleware_or_request, apply=apply, priority=priority)
         if attach_to not in (REQUEST, RESPONSE):
             raise ValueError(f"middleware attaches to {REQUEST!r} or {RESPONSE!r}, not to {attach_to!r}")
+        takes = ("the request",) if attach_to == REQUEST else ("the request", "the response")
+        check_callback(middleware_or_request, f"{attach_to} middleware", *takes)
         if apply:
             self._take_middleware(MiddlewareRegistration(middleware_or_request, attach_to, priority))
         return middleware_or_request
@@ -361,10 +358,13 @@ class Registrar(ABC):
         classes: list[type[BaseException]] = []
         for given in exceptions:
             classes.extend(given if isinstance(given, Sequence) else [given])
-        if not classes or not all(isinstance(cls, type) and issubclass(cls, BaseException) for cls in classes):
-            raise ValueError("exception() takes exception classes")
+        wrong = [cls for cls in classes if not (isinstance(cls, type) and issubclass(cls, BaseException))]
+        if wrong or not classes:
+            what = ", ".join(map(repr, wrong)) or "nothing"
+            raise ValueError(f"exception() takes exception classes such as NotFound, not {what}")
 
         def decorate(handler: H) -> H:
+            check_callback(handler, "exception handler", "the request", "the exception")
             if apply:
                 self._take_exception(ExceptionRegistration(handler, tuple(classes)))
             return handler
@@ -402,6 +402,7 @@ class Registrar(ABC):
     def _listen(self, listener: H, *, event: str, apply: bool = True, priority: int = 0) -> H:
         if event not in LISTENERS:
             raise ValueError(f"listener event {event!r} is unknown, permitted: {', '.join(LISTENERS)}")
+        check_callback(listener, f"{event} listener", "the app", "the loop", optional=1)
         if apply:
             self._take_listener(ListenerRegistration(listener, event, priority))
         return listener
@@ -474,7 +475,7 @@ class Registrar(ABC):
 
 def _check_uri(uri: object, example: str) -> None:
     if not isinstance(uri, str):
-        what = f"handler {_name_of(uri)!r}" if callable(uri) else repr(uri)
+        what = f"handler {name_of(uri)!r}" if callable(uri) else repr(uri)
         raise TypeError(f"a route needs its path, a str, not {what}: {example}")
 
 
@@ -492,28 +493,6 @@ def _subprotocols(given: Sequence[str] | None) -> tuple[str, ...]:
 
 def _rooted(uri: str) -> str:
     return uri if uri.startswith("/") else f"/{uri}"
-
-
-def _name_of(handler: Handler) -> str:
-    while isinstance(handler, functools.partial):
-        handler = handler.func
-    return getattr(handler, "__name__", None) or type(handler).__name__
-
-
-def _takes(handler: Handler, count: int) -> bool:
-    """Whether a handler can be called with so many positional arguments."""
-    try:
-        # Not of what a decorator wraps but of the wrapper, which is what gets called.
-        signature = inspect.signature(handler, follow_wrapped=False)
-    except ValueError:  # A builtin that does not tell.
-        return True
-    except TypeError:
-        raise ValueError(f"handler {handler!r} must be callable") from None
-    try:
-        signature.bind_partial(*[None] * count)
-    except TypeError:
-        return False
-    return True
 
 
 def _decorators(apply: Apply) -> tuple[tuple[Decorator, ...], bool]:

@@ -58,8 +58,8 @@ class HTTPResponse:
         headers: HeaderInput = None,
         content_type: str | None = None,
     ) -> None:
-        if not 200 <= status <= 599:
-            raise ValueError(f"status is {status}, permitted: 200 to 599")
+        if not isinstance(status, int) or not 200 <= status <= 599:
+            raise ValueError(f"status is {status!r}, permitted: 200 to 599")
         self.body = _encode(body)
         self.status = status
         self.headers = Headers(headers)

@@ -8,7 +8,7 @@ import json
 import logging
 import os
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Coroutine, Generator, Iterable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Coroutine, Generator, Iterable, Sequence
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -256,12 +256,17 @@ class WebsocketMethods(_Stream):
                 self._wake_next_sender()
             if not self.messages_sent % SENDS_A_TURN:
                 await asyncio.sleep(0)
+        elif isinstance(data, Awaitable):
+            raise TypeError(f"cannot send {type(data).__name__}: it was not awaited")
         elif isinstance(data, AsyncIterable):
             await self._send_fragments(data, compress)
         elif isinstance(data, Iterable):
             await self._send_fragments(each(data), compress)
         else:
-            raise TypeError(f"cannot send {type(data).__name__}, permitted: str, bytes-like, or an iterable of these")
+            raise TypeError(
+                f"cannot send {type(data).__name__}, permitted: str, bytes-like, an iterable of these, "
+                'or with encoding="json" what JSON knows'
+            )
 
     async def _send_fragments(self, fragments: AsyncIterable[Any], compress: bool | None) -> None:
         iterator = aiter(fragments)
@@ -397,7 +402,7 @@ class WebsocketMethods(_Stream):
             while payload in self._pings:
                 payload = os.urandom(4)
         else:
-            payload = data.encode("utf-8") if isinstance(data, str) else bytes(data)
+            payload = _control_payload(data)
         if payload in self._pings:
             raise ValueError(f"a ping with the payload {payload!r} is in flight")
         self.send_ping(payload)
@@ -419,7 +424,7 @@ class WebsocketMethods(_Stream):
 
     async def pong(self, data: str | _BytesLike = b"") -> None:
         """Send an unsolicited Pong (§5.5.3), a one-way heartbeat; does nothing once the connection is closing."""
-        payload = data.encode("utf-8") if isinstance(data, str) else bytes(data)
+        payload = _control_payload(data)
         if len(payload) > 125:
             raise ValueError(f"a pong carries at most 125 bytes, not {len(payload)}")
         try:
@@ -658,12 +663,29 @@ async def each(fragments: Iterable[Any]) -> AsyncIterator[Any]:
 def check_fragment(fragment: Any, text: bool) -> None:
     """TypeError for a fragment that does not go with the first, which was ``text`` or not."""
     if not isinstance(fragment, str if text else (bytes, bytearray, memoryview)):
-        permitted = "str" if text else "str or bytes-like, the same for all"
+        permitted = "str" if text else 'str or bytes-like, the same for all; a list as JSON goes with encoding="json"'
         raise TypeError(f"cannot send {type(fragment).__name__} as a fragment, permitted: {permitted}")
 
 
+def _control_payload(data: str | _BytesLike) -> bytes:
+    if isinstance(data, str):
+        return data.encode("utf-8")
+    if not isinstance(data, (bytes, bytearray, memoryview)):
+        # bytes(5) would be five zeros.
+        raise TypeError(f"ping and pong carry str or bytes-like, not {type(data).__name__}")
+    return bytes(data)
+
+
 def check_close(code: int, reason: str) -> None:
-    """ValueError for a code that may not be sent (RFC 6455 §7.4) or a reason that does not fit into a Close."""
+    """Check what a Close is to say.
+
+    ValueError for a code that may not be sent (RFC 6455 §7.4) or a reason that does not fit; TypeError for what is no
+    code or no reason.
+    """
+    if not isinstance(code, int):
+        raise TypeError(f"close code must be an int, not {code!r}: close(code, reason)")
+    if not isinstance(reason, str):
+        raise TypeError(f"close reason must be a str, not {type(reason).__name__}")
     if not (1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999):
         raise ValueError(f"close code {code} may not be sent, permitted: 1000-1003, 1007-1014, 3000-4999")
     if reason and len(reason.encode("utf-8")) > _REASON_LIMIT:

@@ -180,6 +180,14 @@ class Connecting:
         )
         self._ws: ClientWebsocket | None = None
 
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            raise AttributeError(
+                f"there is no {name!r} before the connection is open: ws = await connect(…), "
+                "or async with connect(…) as ws"
+            )
+
     def __await__(self) -> Generator[Any, None, ClientWebsocket]:
         return self._open().__await__()
 
