@@ -174,7 +174,8 @@ class App(Registrar):
     ) -> None:
         """Take what a blueprint, a group or several of them registered.
 
-        Options: ``url_prefix host version version_prefix strict_slashes name_prefix``.
+        Options: ``url_prefix host version version_prefix strict_slashes name_prefix``. TypeError for another option and
+        for what is no blueprint; ValueError for a name that another blueprint has.
         """
         unknown = options.keys() - {option.name for option in fields(BlueprintOptions)}
         if unknown:
@@ -356,7 +357,8 @@ class App(Registrar):
         """Run a coroutine, or what a function makes (it gets the app if it takes a parameter), in the background.
 
         Before the server starts it is kept and None returned; the task then begins after the ``before_server_start``
-        listeners. Tasks are cancelled when the server stops. What one raises is logged. ValueError: the name is taken.
+        listeners. Tasks are cancelled when the server stops. What one raises is logged. ValueError: the name is taken;
+        TypeError: it is neither a coroutine nor a function.
         """
         return self._tasks.add(task, name)
 

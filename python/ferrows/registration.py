@@ -155,8 +155,8 @@ class Registrar(ABC):
 
         Path parameters, ``<name>`` or ``<name:type>``, arrive as keyword arguments. ``apply=False`` registers nothing;
         a decorator or a list of them wraps the handler. Other keywords go to ``route.ctx``, without a leading ``ctx_``.
-        ValueError for a path that conflicts with another, for a handler that does not take the request, and for a
-        ``name`` (by default the handler's) that another handler has on another path.
+        ValueError for a path that conflicts with another, for a handler that does not take the request and the path's
+        parameters, and for a ``name`` (by default the handler's) that another handler has on another path.
         """
         _check_uri(uri, "@app.get('/path')")
         named = [methods] if isinstance(methods, str) else methods if methods is not None else ["GET"]
@@ -238,8 +238,9 @@ class Registrar(ABC):
         one that raises or returns a response refuses the connection with a real HTTP status. Of the other keywords
         ``max_size max_queue max_fragments message_rate byte_rate ping_rate timeout ping_interval ping_timeout
         handler_timeout compression origins engine`` go over the app's configuration and the rest to ``route.ctx``, a
-        leading ``ctx_`` left out. ValueError for a handler that takes fewer than two parameters, for a ``name`` (by
-        default the handler's) that another handler has on another path, and for a subprotocol that is no token;
+        leading ``ctx_`` left out. ValueError for a handler that does not take the request, the websocket and the path's
+        parameters, or is a generator, for a ``name`` (by default the handler's) that another handler has on another
+        path, and for a subprotocol that is no token;
         TypeError for a keyword that is nearly one of these options.
         """
         _check_uri(uri, "@app.websocket('/path')")
@@ -322,7 +323,8 @@ class Registrar(ABC):
         Request middleware takes the request; what it returns other than None is the response, before a handler or an
         upgrade. Response middleware takes request and response and may return another response. Middleware of a
         higher ``priority`` is further out: first for requests, last for responses. At the same priority the one
-        registered first is further out, and an app's is further out than a blueprint's.
+        registered first is further out, and an app's is further out than a blueprint's. ValueError for one that takes
+        something else.
         """
         if isinstance(middleware_or_request, str):
             return functools.partial(self.middleware, attach_to=middleware_or_request, apply=apply, priority=priority)
@@ -353,7 +355,8 @@ class Registrar(ABC):
     ) -> Callable[[H], H]:
         """Register ``handler(request, exception)``, which answers for these classes and their subclasses.
 
-        The handler of the most specific class is called, a blueprint's own before the app's.
+        The handler of the most specific class is called, a blueprint's own before the app's. ValueError for what is no
+        class of exceptions, and for a handler that does not take the two.
         """
         classes: list[type[BaseException]] = []
         for given in exceptions:
@@ -388,6 +391,7 @@ class Registrar(ABC):
 
         It is called with the app, and with the event loop where it needs two arguments. Listeners of a start run in
         the order of their registration, those of a stop in reverse; a higher ``priority`` goes first in both.
+        ValueError for an event that there is not, and for a listener of other parameters.
         """
         if isinstance(listener_or_event, str):
             return functools.partial(self._listen, event=listener_or_event, apply=apply, priority=priority)

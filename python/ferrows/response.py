@@ -46,7 +46,7 @@ class HTTPResponse:
     """A response whose body is known, or one to stream (see :meth:`Request.respond`).
 
     ``Content-Length``, ``Date``, ``Transfer-Encoding`` and ``Connection`` are the server's to write. ValueError for a
-    status outside 200 to 599 and for header values that would end their line.
+    status that is none of 200 to 599 and for header values that would end their line.
     """
 
     __slots__ = ("_cookies", "_ended", "body", "headers", "sink", "status")

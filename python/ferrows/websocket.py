@@ -377,7 +377,7 @@ class WebsocketMethods(_Stream):
 
         Await the future to wait for the Pong, or leave it. ``data`` is at most 125 bytes, by default four random ones.
         A Pong resolves the earlier pings as well (§5.5.3). When the connection ends, the future gets
-        :exc:`WebsocketClosed`. ValueError: too long, or a ping with this payload is in flight.
+        :exc:`WebsocketClosed`. ValueError: too long, or a ping with this payload is in flight; TypeError: a number.
         """
         await self._wait_until_writable()
         return self._start_ping(data)
@@ -468,7 +468,7 @@ class WebsocketMethods(_Stream):
 
         Waits at most ``close_timeout`` seconds (``WEBSOCKET_TIMEOUT``), longer while the peer still reads what was sent
         before, then drops the connection. A second call sends nothing and waits as well. ValueError: a code that may
-        not be sent (§7.4), a reason of more than 123 bytes.
+        not be sent (§7.4), a reason of more than 123 bytes; TypeError: a code that is no int, a reason that is no str.
         """
         self.end_connection(code, reason)
         await self.wait_closed()
@@ -584,8 +584,8 @@ class Websocket(WebsocketMethods, MessageStream):
     """A connection after its opening handshake.
 
     Iterate over it, or call :meth:`recv`, for messages; :meth:`send` answers. One task may receive at a time, any
-    number may send. The methods belong to the event loop's thread: from another thread use
-    ``loop.call_soon_threadsafe``.
+    number may send. The methods belong to the event loop's thread: another thread has
+    ``asyncio.run_coroutine_threadsafe`` run a coroutine there that calls them, since ``send`` sends when it is called.
 
     Inherited from the codec, which runs them without a Python frame:
 

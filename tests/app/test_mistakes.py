@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import re
 import socket
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -14,6 +15,8 @@ import pytest
 from ferrows import App, Blueprint, HTTPResponse, text
 from ferrows.asgi import ASGIHost
 from ferrows.server.tls import ssl_context
+
+from .harness import Ask
 
 
 async def plain(request: Any, ws: Any) -> None: ...
@@ -199,3 +202,17 @@ def test_run_in_a_coroutine_names_what_to_await(app: App) -> None:
 
     with pytest.raises(RuntimeError, match=r"on one that runs, await app\.create_server"):
         asyncio.run(main())
+
+
+async def test_response_that_is_none_names_what_makes_one(app: App, ask: Ask) -> None:
+    app.get("/text")(lambda request: "hello")
+
+    @app.get("/file")
+    async def forgotten(request: Any) -> Any:
+        return asyncio.sleep(0)
+
+    for path, expected in [("/text", "returned str, .*; see text, json"), ("/file", "; is an await missing?")]:
+        response = await ask(app, path)
+        assert response is not None
+        assert response.status == 500
+        assert re.search(expected, response.body.decode())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import threading
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -236,6 +237,21 @@ async def test_another_thread_sends_by_call_soon_threadsafe() -> None:
     await asyncio.to_thread(lambda: peer.loop.call_soon_threadsafe(peer.ws.send, "from a thread"))
     await turns()
     assert peer.sent == [(1, b"from a thread")]
+
+
+async def test_coroutine_for_the_loop_sends_on_the_loops_thread() -> None:
+    """As docs/handlers.md has it: a plain send is done when it is called, on whatever thread that is."""
+    peer = Peer()
+    threads = []
+    write = peer.transport.write
+    peer.transport.write = lambda data: (threads.append(threading.get_ident()), write(data))  # type: ignore[method-assign,assignment]
+
+    async def deliver() -> None:
+        await peer.ws.send("from a thread")
+
+    await asyncio.to_thread(lambda: asyncio.run_coroutine_threadsafe(deliver(), peer.loop).result(10))
+    assert peer.sent == [(1, b"from a thread")]
+    assert threads == [threading.get_ident()]
 
 
 async def test_send_raises_once_the_connection_is_closed() -> None:

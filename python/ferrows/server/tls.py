@@ -25,7 +25,8 @@ _CLIENT: Final = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "require
 def ssl_context(given: TLS) -> ssl.SSLContext | None:
     """Make a server's context of TLS 1.2 and later; a directory has ``fullchain.pem`` and ``privkey.pem`` in it.
 
-    ValueError for what is none of :data:`TLS`; FileNotFoundError and ssl.SSLError for files that cannot be used.
+    ValueError for what is none of :data:`TLS`; FileNotFoundError and ssl.SSLError, which name them, for files that
+    cannot be used.
     """
     if given is None or isinstance(given, ssl.SSLContext):
         return given
