@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from ferrows import App, Blueprint, HTTPResponse, text
+from ferrows import App, Blueprint, HTTPResponse, file, text
 from ferrows.asgi import ASGIHost
 from ferrows.server.tls import ssl_context
 
@@ -206,13 +206,15 @@ def test_run_in_a_coroutine_names_what_to_await(app: App) -> None:
 
 async def test_response_that_is_none_names_what_makes_one(app: App, ask: Ask) -> None:
     app.get("/text")(lambda request: "hello")
+    content = file(__file__)
 
     @app.get("/file")
     async def forgotten(request: Any) -> Any:
-        return asyncio.sleep(0)
+        return content
 
     for path, expected in [("/text", "returned str, .*; see text, json"), ("/file", "; is an await missing?")]:
         response = await ask(app, path)
         assert response is not None
         assert response.status == 500
         assert re.search(expected, response.body.decode())
+    content.close()
