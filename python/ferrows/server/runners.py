@@ -85,7 +85,7 @@ def serve(
     """
     check_port(port)
     if str(version) not in ("1", "1.1"):
-        raise ServerError(f"HTTP version {version} is not supported (HTTP/3 needs the package aioquic), permitted: 1")
+        raise ServerError(f"HTTP version {version} is not spoken, permitted: 1")
     app.finalize()
     connections = set() if connections is None else connections
     signal = Signal() if signal is None or signal is _OWN_SIGNAL else signal
