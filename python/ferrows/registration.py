@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple, TypeVar, overload
 from .config import WEBSOCKET_OPTIONS
 from .parameters import check_callback, check_handler, name_of
 from .static import StaticFiles
+from .upgrade import decorate as decorated
 
 __all__ = [
     "ExceptionRegistration",
@@ -164,11 +165,8 @@ class Registrar(ABC):
 
         def decorate(handler: H) -> H:
             check_handler(handler, uri, websocket=False)
-            wrapped: Handler = handler
-            for decorator in reversed(decorators):
-                wrapped = decorator(wrapped)
             registration = RouteRegistration(
-                handler=wrapped,
+                handler=decorated(handler, decorators),
                 uri=_rooted(uri),
                 methods=frozenset(method.upper() for method in named),
                 name=name or name_of(handler),

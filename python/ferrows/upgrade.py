@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .app import App
     from .request import Request
 
-__all__ = ["Upgrade", "called", "is_awaitable", "refusable", "when_open"]
+__all__ = ["Upgrade", "called", "decorate", "is_awaitable", "refusable", "when_open"]
 
 Handler = Callable[..., Any]
 
@@ -242,9 +242,7 @@ def refusable(handler: Handler, decorators: Iterable[Callable[[Handler], Handler
         named = {name: value for name, value in values.items() if value is not _PENDING}
         await _upgrade.get().run(handler, named, *added)
 
-    decorated: Handler = upgrade
-    for decorator in reversed(tuple(decorators)):
-        decorated = decorator(decorated)
+    decorated = decorate(upgrade, decorators)
     count = _accepted_arguments(decorated)
 
     @functools.wraps(handler)
@@ -252,6 +250,22 @@ def refusable(handler: Handler, decorators: Iterable[Callable[[Handler], Handler
         return await called(decorated, *(request, _PENDING)[:count], **values)
 
     return call
+
+
+def decorate(handler: Handler, decorators: Iterable[Callable[[Handler], Handler]]) -> Handler:
+    """Wrap decorators around a handler, the first outermost; TypeError for one that gives no function."""
+    for decorator in reversed(tuple(decorators)):
+        decorated = decorator(handler)
+        if not callable(decorated):
+            if inspect.iscoroutine(decorated):
+                decorated.close()
+            name = getattr(decorator, "__name__", None) or type(decorator).__name__
+            raise TypeError(
+                f"apply takes decorators: {name!r} is called with the handler and must return a function "
+                f"that is called with the request, not {type(decorated).__name__}"
+            )
+        handler = decorated
+    return handler
 
 
 def when_open(request: Request, tell: Callable[[Any], object]) -> bool:

@@ -89,6 +89,14 @@ def test_decorator_before_the_upgrade_may_give_and_take_parameters(app: App) -> 
     assert len(app.routes) == 1
 
 
+@pytest.mark.parametrize("register", [lambda app: app.websocket, lambda app: app.get])
+def test_decorator_that_is_a_check_of_the_request(app: App, register: Any) -> None:
+    async def check(request: Any) -> None: ...
+
+    with pytest.raises(TypeError, match=r"apply takes decorators: 'check' .* must return a function .*, not coroutine"):
+        register(app)("/", apply=[check])(lambda *args: None)
+
+
 def test_parameters_of_a_prefix_count(app: App) -> None:
     blueprint = Blueprint("api", url_prefix="/<name>")
     blueprint.websocket("/ws")(named)

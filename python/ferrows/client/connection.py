@@ -97,8 +97,9 @@ def connect(
 
     ``async with`` closes with 1000 at its end, with 1001 if an exception ended it.
 
-    Raises ValueError or TypeError for arguments that are wrong. Opening it raises OSError where there is no connection, TimeoutError
-    where it takes too long, and :exc:`ferrows.exceptions.HandshakeError` where the server refuses the upgrade.
+    Raises ValueError or TypeError for arguments that are wrong. Opening it raises OSError where there is no connection,
+    TimeoutError where it takes too long, and :exc:`ferrows.exceptions.HandshakeError` where the server refuses the
+    upgrade.
     """
     target = WebsocketURL.parse(url)
     if ssl is not None and not target.secure:
