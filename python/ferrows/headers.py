@@ -34,9 +34,9 @@ class Headers(MutableMapping[str, str]):
         self._head: Any = None
         # One list of (name as written, value) for each name in lower case.
         self._fields: dict[str, list[tuple[str, str]]] | None = {}
-        if isinstance(fields, (str, bytes)):
-            raise TypeError(f"headers are a mapping or pairs of name and value, not {type(fields).__name__}")
         if fields or more:
+            if isinstance(fields, (str, bytes)):
+                raise TypeError(f"headers are a mapping or pairs of name and value, not {type(fields).__name__}")
             self.extend(fields or (), **more)
 
     @classmethod

@@ -58,7 +58,11 @@ class HTTPResponse:
         headers: HeaderInput = None,
         content_type: str | None = None,
     ) -> None:
-        if not isinstance(status, int) or not 200 <= status <= 599:
+        try:
+            permitted = 200 <= status <= 599
+        except TypeError:
+            permitted = False
+        if not permitted:
             raise ValueError(f"status is {status!r}, permitted: 200 to 599")
         self.body = _encode(body)
         self.status = status
