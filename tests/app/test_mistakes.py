@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from ferrows import App, Blueprint, HTTPResponse, file, text
+from ferrows import App, Blueprint, ConnectionClosedOK, HTTPResponse, file, text
 from ferrows.asgi import ASGIHost
 from ferrows.server.tls import ssl_context
+from ferrows.testing import TestClient
 
 from .harness import Ask
 
@@ -110,6 +111,21 @@ def test_http_handler_has_the_parameters_of_its_path(app: App) -> None:
         app.get("/<number:int>")(lambda number: None)
     with pytest.raises(ValueError, match="handler of '/items' requires 'number'"):
         app.get("/items")(lambda request, number: None)
+
+
+@pytest.mark.parametrize("apply", [True, [lambda handler: handler]])
+def test_response_behind_the_upgrade_is_told(app: App, caplog: pytest.LogCaptureFixture, apply: Any) -> None:
+    @app.websocket("/ws", apply=apply)
+    async def refuse(request: Any, ws: Any) -> HTTPResponse:
+        return text("members only", status=401)
+
+    with TestClient(app) as client, client.websocket("/ws") as ws, pytest.raises(ConnectionClosedOK):
+        ws.recv()
+    told = [record.getMessage() for record in caplog.records if record.name == "ferrows.error"]
+    assert told == [
+        "handler of websocket /ws from 127.0.0.1 returned a response of 401, which cannot be sent behind the 101: "
+        "middleware and decorators in apply can refuse before it"
+    ]
 
 
 # ---- what goes around handlers
