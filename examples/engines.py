@@ -1,6 +1,6 @@
 """Three WebSocket implementations on one port, the same handler on each, and a REST route beside them.
 
-``pip install 'ferrows[wsproto,websockets]'`` brings the two others. ``FERROWS_WEBSOCKET_ENGINE=wsproto`` in the
+``pip install '.[wsproto,websockets]'`` in a checkout brings the two others. ``FERROWS_WEBSOCKET_ENGINE=wsproto`` in the
 environment would change the first route's.
 """
 

@@ -18,7 +18,7 @@ PACKAGE = Path(__file__).parents[1] / "python" / "ferrows"
 LAYERS = [
     ["", "__main__", "cli"],
     ["asgi"],
-    ["app", "blueprints", "registration", "tasks", "testing", "fanout", "urls"],
+    ["app", "blueprints", "parameters", "registration", "tasks", "testing", "fanout", "urls"],
     ["server", "client"],
     [
         "server.protocols",

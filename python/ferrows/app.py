@@ -7,6 +7,7 @@ import inspect
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
+from dataclasses import fields
 from functools import cached_property
 from pathlib import Path
 from types import FrameType, ModuleType, SimpleNamespace
@@ -19,6 +20,7 @@ from .engines import with_engine
 from .errorpages import ERROR_FORMATS, ErrorHandler, error_page, invalid_response
 from .exceptions import HTTPException, ServerError
 from .log import configure_logging, error_logger
+from .parameters import check_parameters
 from .registration import (
     LISTENERS,
     REQUEST,
@@ -113,6 +115,8 @@ class App(Registrar):
         ServerError where there is none, or several to choose from; ``force_create`` makes the one that is missing.
         """
         if name is None:
+            if not cls._registry:
+                raise ServerError("there is no app yet")
             if len(cls._registry) != 1:
                 raise ServerError(f"there are {len(cls._registry)} apps, say which: {', '.join(sorted(cls._registry))}")
             return next(iter(cls._registry.values()))
@@ -170,10 +174,18 @@ class App(Registrar):
     ) -> None:
         """Take what a blueprint, a group or several of them registered.
 
-        Options: ``url_prefix host version version_prefix strict_slashes name_prefix``.
+        Options: ``url_prefix host version version_prefix strict_slashes name_prefix``. TypeError for another option and
+        for what is no blueprint; ValueError for a name that another blueprint has.
         """
-        given = [blueprint] if isinstance(blueprint, Blueprint | BlueprintGroup) else blueprint
+        unknown = options.keys() - {option.name for option in fields(BlueprintOptions)}
+        if unknown:
+            permitted = ", ".join(option.name for option in fields(BlueprintOptions))
+            raise TypeError(f"blueprint() has no option {unknown.pop()!r}, permitted: {permitted}")
+        one = isinstance(blueprint, Blueprint | BlueprintGroup | str) or not isinstance(blueprint, Iterable)
+        given: Any = [blueprint] if one else blueprint
         for each in given:
+            if not isinstance(each, Blueprint | BlueprintGroup):
+                raise TypeError(f"blueprint() takes a Blueprint, a group or several of them, not {each!r}")
             each.register(self, BlueprintOptions(**options))
 
     def apply_route(self, registration: RouteRegistration, blueprint: str | None = None) -> Route:
@@ -202,11 +214,10 @@ class App(Registrar):
         )
         self._refuse_taken_name(route)
         self.router.add(route)
-        if route.websocket:
-            _check_websocket_parameters(route)
-            if registration.decorators:
-                route.handler = refusable(route.handler, registration.decorators)
-                route.decorators = registration.decorators
+        check_parameters(route, decorated=bool(registration.decorators))
+        if route.websocket and registration.decorators:
+            route.handler = refusable(route.handler, registration.decorators)
+            route.decorators = registration.decorators
         return route
 
     def _refuse_taken_name(self, route: Route) -> None:
@@ -346,7 +357,8 @@ class App(Registrar):
         """Run a coroutine, or what a function makes (it gets the app if it takes a parameter), in the background.
 
         Before the server starts it is kept and None returned; the task then begins after the ``before_server_start``
-        listeners. Tasks are cancelled when the server stops. What one raises is logged. ValueError: the name is taken.
+        listeners. Tasks are cancelled when the server stops. What one raises is logged. ValueError: the name is taken;
+        TypeError: it is neither a coroutine nor a function.
         """
         return self._tasks.add(task, name)
 
@@ -680,24 +692,6 @@ def _unwrapped(handler: Handler) -> Handler:
         return handler
 
 
-def _check_websocket_parameters(route: Route) -> None:
-    """Refuse a handler whose second parameter is one of the path's: it has forgotten the websocket."""
-    try:
-        signature = inspect.signature(route.handler, follow_wrapped=False)
-    except ValueError:
-        return
-    positional = [
-        parameter.name
-        for parameter in signature.parameters.values()
-        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
-    ]
-    taken = {parameter.name for parameter in route.parameters} & set(positional[:2])
-    if taken:
-        raise ValueError(
-            f"websocket handler of {route.path!r} must take the request and the websocket before <{taken.pop()}>"
-        )
-
-
 def _versioned(registration: RouteRegistration) -> str:
     if registration.version is None:
         return registration.uri
@@ -710,6 +704,8 @@ def _address(host: str | None, port: int | None, sock: socket.socket | None, uni
     """What to listen on; ValueError where that is not one thing."""
     if sum((sock is not None, unix is not None, host is not None or port is not None)) > 1:
         raise ValueError("sock, unix, and host with port exclude each other")
+    if not isinstance(host, str | None):
+        raise TypeError(f"host must be a str such as '0.0.0.0' or '*', not {host!r}")
     if sock is not None or unix is not None:
         return {"host": None, "port": None, "sock": sock, "unix": None if unix is None else str(unix)}
     return {

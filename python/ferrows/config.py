@@ -118,8 +118,13 @@ class Config(dict[str, Any]):
             raise AttributeError(f"config has no {key!r}") from None
 
     def update(self, *sources: Any, **values: Any) -> None:
-        """Take keys from mappings, from iterables of pairs, or upper-case attributes from a class, module or object."""
+        """Take keys from mappings, from iterables of pairs, or upper-case attributes from a class, module or object.
+
+        TypeError for a path or a string: to read a file is the program's part.
+        """
         for source in sources:
+            if isinstance(source, (str, bytes, os.PathLike)):
+                raise TypeError(f"configuration is a mapping, a class, a module or an object, not {source!r}")
             if isinstance(source, Mapping):
                 super().update(source)
             elif isinstance(source, Iterable):

@@ -7,6 +7,7 @@ accepts most, text if it says nothing. A traceback is in a page in debug mode on
 from __future__ import annotations
 
 import html
+import inspect
 import json
 import traceback
 from collections.abc import Callable
@@ -196,4 +197,5 @@ _FORMS: Final[dict[str, tuple[str, Callable[[Any, Exception, int, str, bool], st
 def invalid_response(request: Request, response: object) -> ServerError:
     """The error of a handler that returned something that is no response."""
     name = getattr(request.route, "name", request.path)
-    return ServerError(f"handler {name!r} returned {type(response).__name__}, permitted: an HTTPResponse")
+    hint = "is an await missing?" if inspect.isawaitable(response) else "see text, json, html of ferrows.response"
+    return ServerError(f"handler {name!r} returned {type(response).__name__}, permitted: an HTTPResponse; {hint}")

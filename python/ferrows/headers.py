@@ -35,6 +35,8 @@ class Headers(MutableMapping[str, str]):
         # One list of (name as written, value) for each name in lower case.
         self._fields: dict[str, list[tuple[str, str]]] | None = {}
         if fields or more:
+            if isinstance(fields, (str, bytes)):
+                raise TypeError(f"headers are a mapping or pairs of name and value, not {type(fields).__name__}")
             self.extend(fields or (), **more)
 
     @classmethod

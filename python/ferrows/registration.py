@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import difflib
 import functools
-import inspect
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,7 +15,9 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar, overload
 
 from .config import WEBSOCKET_OPTIONS
+from .parameters import check_callback, check_handler, name_of
 from .static import StaticFiles
+from .upgrade import decorate as decorated
 
 __all__ = [
     "ExceptionRegistration",
@@ -155,24 +156,20 @@ class Registrar(ABC):
 
         Path parameters, ``<name>`` or ``<name:type>``, arrive as keyword arguments. ``apply=False`` registers nothing;
         a decorator or a list of them wraps the handler. Other keywords go to ``route.ctx``, without a leading ``ctx_``.
-        ValueError for a path that conflicts with another, for a handler that does not take the request, and for a
-        ``name`` (by default the handler's) that another handler has on another path.
+        ValueError for a path that conflicts with another, for a handler that does not take the request and the path's
+        parameters, and for a ``name`` (by default the handler's) that another handler has on another path.
         """
         _check_uri(uri, "@app.get('/path')")
         named = [methods] if isinstance(methods, str) else methods if methods is not None else ["GET"]
         decorators, register = _decorators(apply)
 
         def decorate(handler: H) -> H:
-            if not _takes(handler, 1):
-                raise ValueError(f"handler {_name_of(handler)!r} of {uri!r} must take the request as its parameter")
-            wrapped: Handler = handler
-            for decorator in reversed(decorators):
-                wrapped = decorator(wrapped)
+            check_handler(handler, uri, websocket=False)
             registration = RouteRegistration(
-                handler=wrapped,
+                handler=decorated(handler, decorators),
                 uri=_rooted(uri),
                 methods=frozenset(method.upper() for method in named),
-                name=name or _name_of(handler),
+                name=name or name_of(handler),
                 host=host,
                 strict_slashes=strict_slashes,
                 version=version,
@@ -239,8 +236,9 @@ class Registrar(ABC):
         one that raises or returns a response refuses the connection with a real HTTP status. Of the other keywords
         ``max_size max_queue max_fragments message_rate byte_rate ping_rate timeout ping_interval ping_timeout
         handler_timeout compression origins engine`` go over the app's configuration and the rest to ``route.ctx``, a
-        leading ``ctx_`` left out. ValueError for a handler that takes fewer than two parameters, for a ``name`` (by
-        default the handler's) that another handler has on another path, and for a subprotocol that is no token;
+        leading ``ctx_`` left out. ValueError for a handler that does not take the request, the websocket and the path's
+        parameters, or is a generator, for a ``name`` (by default the handler's) that another handler has on another
+        path, and for a subprotocol that is no token;
         TypeError for a keyword that is nearly one of these options.
         """
         _check_uri(uri, "@app.websocket('/path')")
@@ -251,17 +249,13 @@ class Registrar(ABC):
             names += _subprotocols(getattr(decorator, "subprotocols", ()))
 
         def decorate(handler: H) -> H:
-            if not _takes(handler, 2):
-                raise ValueError(
-                    f"websocket handler {_name_of(handler)!r} of {uri!r} must take at least two parameters, "
-                    "the request and the websocket"
-                )
+            check_handler(handler, uri, websocket=True)
             options = {key: value for key, value in ctx.items() if key in WEBSOCKET_OPTIONS}
             registration = RouteRegistration(
                 handler=handler,
                 uri=_rooted(uri),
                 methods=frozenset({"GET"}),
-                name=name or _name_of(handler),
+                name=name or name_of(handler),
                 host=host,
                 strict_slashes=strict_slashes,
                 version=version,
@@ -327,12 +321,15 @@ class Registrar(ABC):
         Request middleware takes the request; what it returns other than None is the response, before a handler or an
         upgrade. Response middleware takes request and response and may return another response. Middleware of a
         higher ``priority`` is further out: first for requests, last for responses. At the same priority the one
-        registered first is further out, and an app's is further out than a blueprint's.
+        registered first is further out, and an app's is further out than a blueprint's. ValueError for one that takes
+        something else.
         """
         if isinstance(middleware_or_request, str):
             return functools.partial(self.middleware, attach_to=middleware_or_request, apply=apply, priority=priority)
         if attach_to not in (REQUEST, RESPONSE):
             raise ValueError(f"middleware attaches to {REQUEST!r} or {RESPONSE!r}, not to {attach_to!r}")
+        takes = ("the request",) if attach_to == REQUEST else ("the request", "the response")
+        check_callback(middleware_or_request, f"{attach_to} middleware", *takes)
         if apply:
             self._take_middleware(MiddlewareRegistration(middleware_or_request, attach_to, priority))
         return middleware_or_request
@@ -356,15 +353,19 @@ class Registrar(ABC):
     ) -> Callable[[H], H]:
         """Register ``handler(request, exception)``, which answers for these classes and their subclasses.
 
-        The handler of the most specific class is called, a blueprint's own before the app's.
+        The handler of the most specific class is called, a blueprint's own before the app's. ValueError for what is no
+        class of exceptions, and for a handler that does not take the two.
         """
         classes: list[type[BaseException]] = []
         for given in exceptions:
             classes.extend(given if isinstance(given, Sequence) else [given])
-        if not classes or not all(isinstance(cls, type) and issubclass(cls, BaseException) for cls in classes):
-            raise ValueError("exception() takes exception classes")
+        wrong = [cls for cls in classes if not (isinstance(cls, type) and issubclass(cls, BaseException))]
+        if wrong or not classes:
+            what = ", ".join(map(repr, wrong)) or "nothing"
+            raise ValueError(f"exception() takes exception classes such as NotFound, not {what}")
 
         def decorate(handler: H) -> H:
+            check_callback(handler, "exception handler", "the request", "the exception")
             if apply:
                 self._take_exception(ExceptionRegistration(handler, tuple(classes)))
             return handler
@@ -388,6 +389,7 @@ class Registrar(ABC):
 
         It is called with the app, and with the event loop where it needs two arguments. Listeners of a start run in
         the order of their registration, those of a stop in reverse; a higher ``priority`` goes first in both.
+        ValueError for an event that there is not, and for a listener of other parameters.
         """
         if isinstance(listener_or_event, str):
             return functools.partial(self._listen, event=listener_or_event, apply=apply, priority=priority)
@@ -402,6 +404,7 @@ class Registrar(ABC):
     def _listen(self, listener: H, *, event: str, apply: bool = True, priority: int = 0) -> H:
         if event not in LISTENERS:
             raise ValueError(f"listener event {event!r} is unknown, permitted: {', '.join(LISTENERS)}")
+        check_callback(listener, f"{event} listener", "the app", "the loop", optional=1)
         if apply:
             self._take_listener(ListenerRegistration(listener, event, priority))
         return listener
@@ -474,7 +477,7 @@ class Registrar(ABC):
 
 def _check_uri(uri: object, example: str) -> None:
     if not isinstance(uri, str):
-        what = f"handler {_name_of(uri)!r}" if callable(uri) else repr(uri)
+        what = f"handler {name_of(uri)!r}" if callable(uri) else repr(uri)
         raise TypeError(f"a route needs its path, a str, not {what}: {example}")
 
 
@@ -492,28 +495,6 @@ def _subprotocols(given: Sequence[str] | None) -> tuple[str, ...]:
 
 def _rooted(uri: str) -> str:
     return uri if uri.startswith("/") else f"/{uri}"
-
-
-def _name_of(handler: Handler) -> str:
-    while isinstance(handler, functools.partial):
-        handler = handler.func
-    return getattr(handler, "__name__", None) or type(handler).__name__
-
-
-def _takes(handler: Handler, count: int) -> bool:
-    """Whether a handler can be called with so many positional arguments."""
-    try:
-        # Not of what a decorator wraps but of the wrapper, which is what gets called.
-        signature = inspect.signature(handler, follow_wrapped=False)
-    except ValueError:  # A builtin that does not tell.
-        return True
-    except TypeError:
-        raise ValueError(f"handler {handler!r} must be callable") from None
-    try:
-        signature.bind_partial(*[None] * count)
-    except TypeError:
-        return False
-    return True
 
 
 def _decorators(apply: Apply) -> tuple[tuple[Decorator, ...], bool]:

@@ -46,7 +46,7 @@ class HTTPResponse:
     """A response whose body is known, or one to stream (see :meth:`Request.respond`).
 
     ``Content-Length``, ``Date``, ``Transfer-Encoding`` and ``Connection`` are the server's to write. ValueError for a
-    status outside 200 to 599 and for header values that would end their line.
+    status that is none of 200 to 599 and for header values that would end their line.
     """
 
     __slots__ = ("_cookies", "_ended", "body", "headers", "sink", "status")
@@ -58,8 +58,12 @@ class HTTPResponse:
         headers: HeaderInput = None,
         content_type: str | None = None,
     ) -> None:
-        if not 200 <= status <= 599:
-            raise ValueError(f"status is {status}, permitted: 200 to 599")
+        try:
+            permitted = 200 <= status <= 599
+        except TypeError:
+            permitted = False
+        if not permitted:
+            raise ValueError(f"status is {status!r}, permitted: 200 to 599")
         self.body = _encode(body)
         self.status = status
         self.headers = Headers(headers)

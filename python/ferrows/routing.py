@@ -133,6 +133,8 @@ class Router:
         """
         if not route.path.startswith("/"):
             raise ValueError(f"path {route.path!r} must begin with a slash")
+        if "://" in route.path:
+            raise ValueError(f"path {route.path!r} is a whole URL, permitted: the path alone, and host= for its host")
         route.tokens = tuple(_parse(route.path, self._types))
         _compile("".join(f"({parameter.regex})" for parameter in route.parameters), route.path)
         shape = "".join(f"<{token.regex}>" if isinstance(token, Parameter) else token for token in route.tokens)
@@ -272,6 +274,10 @@ def _parse(path: str, types: Mapping[str, Parameter]) -> Iterator[str | Paramete
 
 
 def _literal(path: str, text: str) -> str:
+    if "?" in text or "#" in text:
+        raise ValueError(f"path {path!r} has a query or a fragment; the query arrives as request.args, whatever it is")
+    if "{" in text or "}" in text:
+        raise ValueError(f"path {path!r} has braces; a parameter is written <name> or <name:type>")
     try:
         return decode_path(text)
     except BadRequest as error:
@@ -304,7 +310,8 @@ def _parse_parameter(path: str, text: str, types: Mapping[str, Parameter]) -> Pa
     if kind in types:
         return types[kind]._replace(name=name)
     if kind.isidentifier():
-        raise ValueError(f"path {path!r} has the unknown parameter type {kind!r}, permitted: {', '.join(types)}")
+        hint = f"; did you mean <{kind}:{name}>?" if name in types else ""
+        raise ValueError(f"path {path!r} has the unknown parameter type {kind!r}, permitted: {', '.join(types)}{hint}")
     return Parameter(name, "regex", _plain_regex(kind, path), str, _REGEX_WEIGHT)
 
 

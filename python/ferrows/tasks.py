@@ -39,6 +39,8 @@ class Tasks:
         """Start work on the running loop, or keep it for :meth:`start` where none runs (None)."""
         if name is not None and (name in self._named or any(name == other for _, other in self._pending)):
             raise ValueError(f"a task with the name {name!r} is there already")
+        if not (inspect.iscoroutine(work) or callable(work)):
+            raise TypeError(f"a task is a coroutine or a function that returns one, not {work!r}")
         try:
             asyncio.get_running_loop()
         except RuntimeError:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .app import App
     from .request import Request
 
-__all__ = ["Upgrade", "called", "is_awaitable", "refusable", "when_open"]
+__all__ = ["Upgrade", "called", "decorate", "is_awaitable", "refusable", "when_open"]
 
 Handler = Callable[..., Any]
 
@@ -62,7 +62,9 @@ class Upgrade:
                 # No coroutine of ours in between: this one and the handler's last as long as the connection.
                 result = self.request.route.handler(self.request, self.ws, **self.values)
                 if is_awaitable(result):
-                    await result
+                    result = await result
+                if result is not None:
+                    self._returned(result)
         except asyncio.CancelledError as error:
             if task.cancelling():
                 # The server stops, or somebody ended the handler. Either way nobody is left to receive.
@@ -98,7 +100,7 @@ class Upgrade:
     async def run(self, handler: Handler, values: Mapping[str, Any], *args: Any) -> None:
         """Do the opening handshake and run the handler; ``args`` go behind the request and the websocket."""
         await self._open()
-        await called(handler, self.request, self.ws, *args, **values)
+        self._returned(await called(handler, self.request, self.ws, *args, **values))
 
     async def _open(self) -> None:
         request = self.request
@@ -107,6 +109,16 @@ class Upgrade:
             tell(self.ws)
         if _SIGNAL_BEFORE in self.app.signal_router:
             await self.app.signal_router.send(_SIGNAL_BEFORE, {"request": request, "websocket": self.ws})
+
+    def _returned(self, result: Any) -> None:
+        """Tell of a response that a handler returned; whatever else it returns is its own affair."""
+        if isinstance(result, HTTPResponse):
+            error_logger.warning(
+                "handler of %s returned a response of %d, which cannot be sent behind the 101: "
+                "middleware and decorators in apply can refuse before it",
+                self._described(),
+                result.status,
+            )
 
     async def _decorated(self) -> Any:
         """Run what :func:`refusable` made, which may call ``run``; returns what it answers instead."""
@@ -242,9 +254,7 @@ def refusable(handler: Handler, decorators: Iterable[Callable[[Handler], Handler
         named = {name: value for name, value in values.items() if value is not _PENDING}
         await _upgrade.get().run(handler, named, *added)
 
-    decorated: Handler = upgrade
-    for decorator in reversed(tuple(decorators)):
-        decorated = decorator(decorated)
+    decorated = decorate(upgrade, decorators)
     count = _accepted_arguments(decorated)
 
     @functools.wraps(handler)
@@ -252,6 +262,22 @@ def refusable(handler: Handler, decorators: Iterable[Callable[[Handler], Handler
         return await called(decorated, *(request, _PENDING)[:count], **values)
 
     return call
+
+
+def decorate(handler: Handler, decorators: Iterable[Callable[[Handler], Handler]]) -> Handler:
+    """Wrap decorators around a handler, the first outermost; TypeError for one that gives no function."""
+    for decorator in reversed(tuple(decorators)):
+        decorated = decorator(handler)
+        if not callable(decorated):
+            if inspect.iscoroutine(decorated):
+                decorated.close()
+            name = getattr(decorator, "__name__", None) or type(decorator).__name__
+            raise TypeError(
+                f"apply takes decorators: {name!r} is called with the handler and must return a function "
+                f"that is called with the request, not {type(decorated).__name__}"
+            )
+        handler = decorated
+    return handler
 
 
 def when_open(request: Request, tell: Callable[[Any], object]) -> bool:

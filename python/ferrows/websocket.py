@@ -8,7 +8,7 @@ import json
 import logging
 import os
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Coroutine, Generator, Iterable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Coroutine, Generator, Iterable, Sequence
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -256,12 +256,17 @@ class WebsocketMethods(_Stream):
                 self._wake_next_sender()
             if not self.messages_sent % SENDS_A_TURN:
                 await asyncio.sleep(0)
+        elif isinstance(data, Awaitable):
+            raise TypeError(f"cannot send {type(data).__name__}: it was not awaited")
         elif isinstance(data, AsyncIterable):
             await self._send_fragments(data, compress)
         elif isinstance(data, Iterable):
             await self._send_fragments(each(data), compress)
         else:
-            raise TypeError(f"cannot send {type(data).__name__}, permitted: str, bytes-like, or an iterable of these")
+            raise TypeError(
+                f"cannot send {type(data).__name__}, permitted: str, bytes-like, an iterable of these, "
+                'or with encoding="json" what JSON knows'
+            )
 
     async def _send_fragments(self, fragments: AsyncIterable[Any], compress: bool | None) -> None:
         iterator = aiter(fragments)
@@ -372,7 +377,7 @@ class WebsocketMethods(_Stream):
 
         Await the future to wait for the Pong, or leave it. ``data`` is at most 125 bytes, by default four random ones.
         A Pong resolves the earlier pings as well (§5.5.3). When the connection ends, the future gets
-        :exc:`WebsocketClosed`. ValueError: too long, or a ping with this payload is in flight.
+        :exc:`WebsocketClosed`. ValueError: too long, or a ping with this payload is in flight; TypeError: a number.
         """
         await self._wait_until_writable()
         return self._start_ping(data)
@@ -397,7 +402,7 @@ class WebsocketMethods(_Stream):
             while payload in self._pings:
                 payload = os.urandom(4)
         else:
-            payload = data.encode("utf-8") if isinstance(data, str) else bytes(data)
+            payload = _control_payload(data)
         if payload in self._pings:
             raise ValueError(f"a ping with the payload {payload!r} is in flight")
         self.send_ping(payload)
@@ -419,7 +424,7 @@ class WebsocketMethods(_Stream):
 
     async def pong(self, data: str | _BytesLike = b"") -> None:
         """Send an unsolicited Pong (§5.5.3), a one-way heartbeat; does nothing once the connection is closing."""
-        payload = data.encode("utf-8") if isinstance(data, str) else bytes(data)
+        payload = _control_payload(data)
         if len(payload) > 125:
             raise ValueError(f"a pong carries at most 125 bytes, not {len(payload)}")
         try:
@@ -463,7 +468,7 @@ class WebsocketMethods(_Stream):
 
         Waits at most ``close_timeout`` seconds (``WEBSOCKET_TIMEOUT``), longer while the peer still reads what was sent
         before, then drops the connection. A second call sends nothing and waits as well. ValueError: a code that may
-        not be sent (§7.4), a reason of more than 123 bytes.
+        not be sent (§7.4), a reason of more than 123 bytes; TypeError: a code that is no int, a reason that is no str.
         """
         self.end_connection(code, reason)
         await self.wait_closed()
@@ -579,8 +584,8 @@ class Websocket(WebsocketMethods, MessageStream):
     """A connection after its opening handshake.
 
     Iterate over it, or call :meth:`recv`, for messages; :meth:`send` answers. One task may receive at a time, any
-    number may send. The methods belong to the event loop's thread: from another thread use
-    ``loop.call_soon_threadsafe``.
+    number may send. The methods belong to the event loop's thread: another thread has
+    ``asyncio.run_coroutine_threadsafe`` run a coroutine there that calls them, since ``send`` sends when it is called.
 
     Inherited from the codec, which runs them without a Python frame:
 
@@ -658,12 +663,29 @@ async def each(fragments: Iterable[Any]) -> AsyncIterator[Any]:
 def check_fragment(fragment: Any, text: bool) -> None:
     """TypeError for a fragment that does not go with the first, which was ``text`` or not."""
     if not isinstance(fragment, str if text else (bytes, bytearray, memoryview)):
-        permitted = "str" if text else "str or bytes-like, the same for all"
+        permitted = "str" if text else 'str or bytes-like, the same for all; a list as JSON goes with encoding="json"'
         raise TypeError(f"cannot send {type(fragment).__name__} as a fragment, permitted: {permitted}")
 
 
+def _control_payload(data: str | _BytesLike) -> bytes:
+    if isinstance(data, str):
+        return data.encode("utf-8")
+    if not isinstance(data, (bytes, bytearray, memoryview)):
+        # bytes(5) would be five zeros.
+        raise TypeError(f"ping and pong carry str or bytes-like, not {type(data).__name__}")
+    return bytes(data)
+
+
 def check_close(code: int, reason: str) -> None:
-    """ValueError for a code that may not be sent (RFC 6455 §7.4) or a reason that does not fit into a Close."""
+    """Check what a Close is to say.
+
+    ValueError for a code that may not be sent (RFC 6455 §7.4) or a reason that does not fit; TypeError for what is no
+    code or no reason.
+    """
+    if not isinstance(code, int):
+        raise TypeError(f"close code must be an int, not {code!r}: close(code, reason)")
+    if not isinstance(reason, str):
+        raise TypeError(f"close reason must be a str, not {type(reason).__name__}")
     if not (1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999):
         raise ValueError(f"close code {code} may not be sent, permitted: 1000-1003, 1007-1014, 3000-4999")
     if reason and len(reason.encode("utf-8")) > _REASON_LIMIT:

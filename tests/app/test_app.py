@@ -48,7 +48,7 @@ def test_app_that_is_not_there_is_an_error_or_made() -> None:
 
 def test_app_without_a_name_is_the_only_one_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(App, "_registry", {})
-    with pytest.raises(ServerError, match="there are 0 apps"):
+    with pytest.raises(ServerError, match="there is no app yet"):
         App.get_app()
     only = App("only")
     assert App.get_app() is only

@@ -22,13 +22,17 @@ def shown(request: Any) -> HTTPResponse:
     return text(request.route.path)
 
 
+def numbered(request: Any, n: int) -> HTTPResponse:
+    return text(str(n))
+
+
 def paths(app: App) -> list[str]:
     return [route.path for route in app.routes]
 
 
 async def test_prefix_version_and_name_of_a_blueprint(app: App, ask: Ask) -> None:
     blueprint = Blueprint("api", url_prefix="api/", version=1)
-    blueprint.add_route(shown, "/things/<n:int>", name="things", version=None)
+    blueprint.add_route(numbered, "/things/<n:int>", name="things", version=None)
     blueprint.add_route(shown, "/new", name="new", version=2)
     app.blueprint(blueprint)
     assert paths(app) == ["/v1/api/things/<n:int>", "/v2/api/new"]

@@ -387,6 +387,7 @@ def test_a_clock_that_is_set_back_brings_no_used_ticket_back(clock: Clock) -> No
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
+        ({"secret": None}, TypeError, "secret is None, .* is its variable of the environment set?"),
         ({"secret": b"x" * 31}, ValueError, "a secret of 31 bytes, permitted: 32 or more"),
         ({"secret": "\u00e4" * 15}, ValueError, "a secret of 30 bytes"),
         ({"secret": [SECRET, "short"]}, ValueError, "a secret of 5 bytes"),

@@ -122,6 +122,7 @@ def test_module_with_one_app_of_several_names_has_one(write: Write) -> None:
         ("dotted.name.py", "'dotted.name.py' cannot be imported, permitted: a name such as 'app.py'"),
         ("json.py", "'json.py' cannot be imported: there is a module 'json' already, rename the file"),
         ("one:nothing_there", "one has no 'nothing_there'"),
+        ("one.app", "there is no module 'one.app' in {folder} or among what is installed, did you mean one:app?"),
         ("one:holder.missing.more", "one:holder has no 'missing'"),
         ("several", "several has several apps, say which: several:a, several:b"),
         ("none", "none has no app: name it, as in 'none:app'"),
@@ -209,6 +210,16 @@ def test_app_serves_itself(app: App) -> None:
 @pytest.mark.parametrize(("found", "what"), [(5, "int"), (App, "a class"), (None, "NoneType")])
 def test_what_is_no_application_is_refused(found: Any, what: str) -> None:
     with pytest.raises(TargetError, match=f"one:x is {what}, permitted: a ferrows App or an ASGI application"):
+        hosted(found, "one:x")
+
+
+class Wsgi:
+    def __call__(self, environ: Any, start_response: Any) -> None: ...
+
+
+@pytest.mark.parametrize("found", [Wsgi(), Wsgi().__call__, lambda environ, start_response: None])
+def test_wsgi_application_is_refused(found: Any) -> None:
+    with pytest.raises(TargetError, match=r"one:x takes two arguments, as a WSGI application does, .*WsgiToAsgi"):
         hosted(found, "one:x")
 
 

@@ -271,3 +271,8 @@ async def test_nobody_there_is_an_os_error() -> None:
 async def test_wrong_arguments_are_told_at_once(url: str, options: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         connect(url, **options)
+
+
+async def test_connection_that_was_not_awaited_says_so() -> None:
+    with pytest.raises(AttributeError, match=r"there is no 'send' before the connection is open: ws = await connect"):
+        await connect("ws://example.com").send("hello")  # type: ignore[attr-defined]

@@ -65,3 +65,8 @@ def test_user_and_password_become_basic_authentication_and_show_nowhere_else() -
     assert parsed.authorization == "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="  # RFC 7617 §2
     assert (parsed.host, parsed.authority) == ("example.com", "example.com")
     assert parsed.origin == "ws://example.com"
+
+
+def test_url_that_is_a_port_is_an_error() -> None:
+    with pytest.raises(TypeError, match="URL is 8000, permitted: a str"):
+        WebsocketURL.parse(8000)  # type: ignore[arg-type]

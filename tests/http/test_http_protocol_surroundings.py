@@ -183,7 +183,7 @@ def test_names_of_the_reference() -> None:
 
 def test_http3_names_what_is_missing() -> None:
     assert issubclass(Http3Protocol, ConnectionProtocol)
-    with pytest.raises(ServerError, match="aioquic"):
+    with pytest.raises(ServerError, match="HTTP/3 is not spoken"):
         Http3Protocol(app=None)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import threading
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -236,6 +237,21 @@ async def test_another_thread_sends_by_call_soon_threadsafe() -> None:
     await asyncio.to_thread(lambda: peer.loop.call_soon_threadsafe(peer.ws.send, "from a thread"))
     await turns()
     assert peer.sent == [(1, b"from a thread")]
+
+
+async def test_coroutine_for_the_loop_sends_on_the_loops_thread() -> None:
+    """As docs/handlers.md has it: a plain send is done when it is called, on whatever thread that is."""
+    peer = Peer()
+    threads = []
+    write = peer.transport.write
+    peer.transport.write = lambda data: (threads.append(threading.get_ident()), write(data))  # type: ignore[method-assign,assignment]
+
+    async def deliver() -> None:
+        await peer.ws.send("from a thread")
+
+    await asyncio.to_thread(lambda: asyncio.run_coroutine_threadsafe(deliver(), peer.loop).result(10))
+    assert peer.sent == [(1, b"from a thread")]
+    assert threads == [threading.get_ident()]
 
 
 async def test_send_raises_once_the_connection_is_closed() -> None:
@@ -672,3 +688,64 @@ async def test_answers_to_what_came_before_a_close_are_all_sent(burst: bool) -> 
     await peer.feed(b"".join(text(str(number)) for number in range(1300)) + close(1000))
     await task
     assert [payload for opcode, payload in peer.sent if opcode == 1] == [str(number).encode() for number in range(1300)]
+
+
+# ---- what is easily got wrong
+
+
+async def _words() -> str:
+    return "hello"
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (42, r'cannot send int, permitted: str, bytes-like, .* encoding="json"'),
+        (None, "cannot send NoneType"),
+        ({"a": 1}, r'cannot send dict without encoding="json"'),
+        ([1, 2], r'cannot send int as a fragment, .* a list as JSON goes with encoding="json"'),
+    ],
+)
+async def test_send_of_another_type_says_what_would_do(data: Any, message: str) -> None:
+    peer = Peer()
+    with pytest.raises(TypeError, match=message):
+        await peer.ws.send(data)
+    assert peer.sent == []
+    assert peer.ws.open
+
+
+async def test_send_of_what_was_not_awaited() -> None:
+    peer = Peer()
+    words = _words()
+    with pytest.raises(TypeError, match="cannot send coroutine: it was not awaited"):
+        await peer.ws.send(words)
+    words.close()
+    with pytest.raises(TypeError, match="cannot send Receive: it was not awaited"):
+        await peer.ws.send(peer.ws.recv())
+    assert peer.ws.open
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (("bye",), TypeError, r"close code must be an int, not 'bye': close\(code, reason\)"),
+        ((None,), TypeError, "close code must be an int, not None"),
+        ((1000, b"bye"), TypeError, "close reason must be a str, not bytes"),
+        ((1000, None), TypeError, "close reason must be a str, not NoneType"),
+        ((1006,), ValueError, "close code 1006 may not be sent"),
+    ],
+)
+async def test_close_with_what_it_cannot_say(arguments: Any, error: type[Exception], message: str) -> None:
+    peer = Peer()
+    with pytest.raises(error, match=message):
+        await peer.ws.close(*arguments)
+    assert peer.ws.open
+
+
+async def test_ping_and_pong_with_a_number_are_errors() -> None:
+    peer = Peer()
+    with pytest.raises(TypeError, match="carry str or bytes-like, not int"):
+        await peer.ws.ping(5)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="carry str or bytes-like, not int"):
+        await peer.ws.pong(5)  # type: ignore[arg-type]
+    assert peer.sent == []

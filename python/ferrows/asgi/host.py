@@ -40,7 +40,8 @@ class ASGIHost(App):
         **options: Any,
     ) -> None:
         if not callable(application):
-            raise TypeError(f"an ASGI application is callable, {type(application).__name__} is not")
+            hint = "; the command `ferrows module:app` takes its name" if isinstance(application, str) else ""
+            raise TypeError(f"an ASGI application is callable, {type(application).__name__} is not{hint}")
         if lifespan not in LIFESPANS:
             raise ValueError(f"lifespan is {lifespan!r}, permitted: {', '.join(LIFESPANS)}")
         if root_path and not root_path.startswith("/"):

@@ -245,7 +245,10 @@ class Tickets:
         if not self._bind:
             return {}
         if request is None:
-            raise TypeError("these tickets are bound to the request, which is needed")
+            raise TypeError(
+                "these tickets are bound to the request, which is needed: "
+                "issue(…, request=request), verify(ticket, request)"
+            )
         binding = {}
         if "address" in self._bind:
             binding["address"] = request.remote_addr
@@ -289,6 +292,8 @@ def _encode(octets: bytes) -> str:
 
 
 def _checked_secrets(given: str | bytes | Iterable[str | bytes]) -> tuple[bytes, ...]:
+    if given is None:
+        raise TypeError("secret is None, permitted: str or bytes, or several; is its variable of the environment set?")
     several = (given,) if isinstance(given, str | bytes) else tuple(given)
     if not several:
         raise ValueError("0 secrets, permitted: 1 or more")

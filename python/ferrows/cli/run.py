@@ -214,10 +214,7 @@ def _explained(error: BaseException, given: Mapping[str, Any]) -> Failure:
     if _is_the_programs(error) or not isinstance(error, OSError | ValueError | FerrowsException):
         return Failure(f"the start failed: {type(error).__name__}: {error}", "".join(traceback.format_exception(error)))
     if isinstance(error, ssl.SSLError):
-        tls = _tls(given) or {}
-        # OpenSSL gives no reason for a file that it cannot make anything of.
-        why = error.reason or "no PEM, or no private key in it, or the password is wrong"
-        return Failure(f"certificate {tls.get('cert')!r} with key {tls.get('key')!r} cannot be used: {why}")
+        return Failure(str(error))
     if isinstance(error, OSError) and str(error).startswith(_NO_ADDRESS):
         error = OSError(errno.EADDRNOTAVAIL, str(error))
     if isinstance(error, OSError) and error.filename is None and error.errno is not None:

@@ -71,7 +71,21 @@ def hosted(application: Any, target: str, **options: Any) -> App:
     if inspect.isclass(application) or not callable(application):
         what = "a class" if inspect.isclass(application) else f"{type(application).__name__}"
         raise TargetError(f"{target} is {what}, permitted: a ferrows App or an ASGI application")
+    if _is_wsgi(application):
+        raise TargetError(
+            f"{target} takes two arguments, as a WSGI application does, permitted: a ferrows App or an ASGI app "
+            "(asgiref.wsgi.WsgiToAsgi makes one of the other)"
+        )
     return ASGIHost(application, **options)
+
+
+def _is_wsgi(application: Callable[..., Any]) -> bool:
+    try:
+        signature = inspect.signature(application)
+    except ValueError:  # A builtin that does not tell.
+        return False
+    parameters = [each for each in signature.parameters.values() if each.default is each.empty]
+    return [each.kind for each in parameters] == [inspect.Parameter.POSITIONAL_OR_KEYWORD] * 2
 
 
 class _Parsed(NamedTuple):
@@ -140,7 +154,10 @@ def _imported(name: str, given: str, folder: Path) -> ModuleType:
         missing = error.name or ""
         if missing != name and not name.startswith(f"{missing}."):
             raise CodeError(_import_failure(name, error), tail(error, _FRAMES)) from None
+        parent, _, attribute = name.rpartition(".")
         hint = f", did you mean {given}.py?" if (folder / f"{given}.py").is_file() and "." in given else ""
+        if not hint and hasattr(sys.modules.get(parent), attribute):
+            hint = f", did you mean {parent}:{attribute}?"
         raise TargetError(f"there is no module {missing!r} in {folder} or among what is installed{hint}") from None
     except SystemExit as error:
         raise CodeError(f"{name} exits (with {error.code!r}) when it is imported", tail(error, _FRAMES)) from None

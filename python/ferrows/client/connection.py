@@ -97,8 +97,9 @@ def connect(
 
     ``async with`` closes with 1000 at its end, with 1001 if an exception ended it.
 
-    Raises ValueError for arguments that are wrong. Opening it raises OSError where there is no connection, TimeoutError
-    where it takes too long, and :exc:`ferrows.exceptions.HandshakeError` where the server refuses the upgrade.
+    Raises ValueError or TypeError for arguments that are wrong. Opening it raises OSError where there is no connection,
+    TimeoutError where it takes too long, and :exc:`ferrows.exceptions.HandshakeError` where the server refuses the
+    upgrade.
     """
     target = WebsocketURL.parse(url)
     if ssl is not None and not target.secure:
@@ -179,6 +180,14 @@ class Connecting:
             ping_timeout=settings.ping_timeout,
         )
         self._ws: ClientWebsocket | None = None
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            raise AttributeError(
+                f"there is no {name!r} before the connection is open: ws = await connect(…), "
+                "or async with connect(…) as ws"
+            )
 
     def __await__(self) -> Generator[Any, None, ClientWebsocket]:
         return self._open().__await__()

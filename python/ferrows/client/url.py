@@ -48,6 +48,8 @@ class WebsocketURL(NamedTuple):
     @classmethod
     def parse(cls, url: str) -> WebsocketURL:
         """Take a URL apart; ValueError, which says why, where it is none that can be connected to."""
+        if not isinstance(url, str):
+            raise TypeError(f"URL is {url!r}, permitted: a str")
         shown = without_password(url)
         if _FORBIDDEN.search(url):
             raise ValueError(f"URL {shown!r} has a space or a control character in it")

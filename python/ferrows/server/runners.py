@@ -85,7 +85,7 @@ def serve(
     """
     check_port(port)
     if str(version) not in ("1", "1.1"):
-        raise ServerError(f"HTTP version {version} is not supported (HTTP/3 needs the package aioquic), permitted: 1")
+        raise ServerError(f"HTTP version {version} is not spoken, permitted: 1")
     app.finalize()
     connections = set() if connections is None else connections
     signal = Signal() if signal is None or signal is _OWN_SIGNAL else signal
@@ -196,7 +196,13 @@ class _Listener:
         if self.sock is not None:
             return JoinedServers([await _listen_on(loop, make_protocol, sock, options) for sock in self.sock])
         port = self.port or shared_port(self.host)
-        return await loop.create_server(make_protocol, self.host, port, reuse_port=self.reuse_port or None, **options)
+        try:
+            return await loop.create_server(
+                make_protocol, self.host, port, reuse_port=self.reuse_port or None, **options
+            )
+        except socket.gaierror as error:
+            # No loop says which name it was.
+            raise socket.gaierror(error.errno, f"{error.strerror}: host {self.host!r}") from None
 
 
 def _listen_on(

@@ -25,7 +25,8 @@ _CLIENT: Final = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "require
 def ssl_context(given: TLS) -> ssl.SSLContext | None:
     """Make a server's context of TLS 1.2 and later; a directory has ``fullchain.pem`` and ``privkey.pem`` in it.
 
-    ValueError for what is none of :data:`TLS`; FileNotFoundError and ssl.SSLError for files that cannot be used.
+    ValueError for what is none of :data:`TLS`; FileNotFoundError and ssl.SSLError, which name them, for files that
+    cannot be used.
     """
     if given is None or isinstance(given, ssl.SSLContext):
         return given
@@ -46,7 +47,14 @@ def ssl_context(given: TLS) -> ssl.SSLContext | None:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
     # Without a password OpenSSL would ask at the terminal for that of an encrypted key.
-    context.load_cert_chain(cert, key, options.get("password") or _no_password(key))
+    try:
+        context.load_cert_chain(cert, key, options.get("password") or _no_password(key))
+    except ssl.SSLError as error:
+        # OpenSSL gives no reason for a file that it cannot make anything of, and never says which file.
+        why = error.reason or "no PEM, or no private key in it, or the password is wrong"
+        raise ssl.SSLError(
+            error.errno, f"certificate {str(cert)!r} with key {str(key)!r} cannot be used: {why}"
+        ) from None
     if options.get("ca") is not None:
         _trust(context, Path(options["ca"]))
         context.verify_mode = _CLIENT[options.get("client") or "required"]

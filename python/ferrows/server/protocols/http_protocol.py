@@ -689,7 +689,7 @@ class Http3Protocol(HttpProtocolMixin, ConnectionProtocol):
 
     def __init__(self, *args: Any, app: Any, **kwargs: Any) -> None:
         """Raise ServerError: the dependency is missing."""
-        raise ServerError("HTTP/3 needs the package aioquic, and ferrows does not speak it yet")
+        raise ServerError("HTTP/3 is not spoken, permitted: HTTP/1.1")
 
     @property
     def version(self) -> str:
