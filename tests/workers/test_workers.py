@@ -137,7 +137,12 @@ async def test_sighup_replaces_every_worker_without_a_refused_connection(start: 
 
 
 async def test_no_request_is_lost_while_workers_are_replaced(start: Start) -> None:
-    server = start(program(), workers(2))
+    body = """
+    import ferrows.server.protocols.http_protocol as http
+    # What a new connection has for its request: a client that has to wait for a processor may need longer.
+    http.NEW_GRACE = 10
+    """
+    server = start(program(body), workers(2))
     port = server.wait_until_ready()
     done = asyncio.Event()
 
