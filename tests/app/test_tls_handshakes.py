@@ -388,7 +388,11 @@ async def test_server_that_stops_waits_for_a_silent_client_no_longer_than_for_a_
 
 
 @on_both_loops
-async def test_client_that_is_in_its_handshake_when_the_server_stops_is_served(authority: Authority) -> None:
+async def test_client_that_is_in_its_handshake_when_the_server_stops_is_served(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("secure", "protocols.http_protocol"):
+        monkeypatch.setattr(f"ferrows.server.{module}.NEW_GRACE", 10)
     async with await make_app().create_server(port=0, ssl=authority.server) as server:
         reader, writer = await silent(server)
         stopping = asyncio.create_task(server.stop())
