@@ -49,7 +49,7 @@ needs_ipv6 = pytest.mark.skipif(not has_ipv6(), reason="no IPv6 here")
 def test_tcp_socket_listens_at_an_address_or_a_hostname(host: str, family: socket.AddressFamily | None) -> None:
     with closing(bind_socket(host, 0, backlog=5)) as sock:
         assert family in (None, sock.family)
-        with socket.create_connection(sock.getsockname()[:2], timeout=5) as client:
+        with socket.create_connection(sock.getsockname()[:2], timeout=30) as client:
             assert client.getpeername()[1] == sock.getsockname()[1]
         assert not sock.getblocking()
         assert not sock.get_inheritable()
@@ -107,7 +107,7 @@ def test_socket_of_another_process_is_taken_over() -> None:
         assert sock.getsockname() == address
         assert not sock.getblocking()
         assert not sock.get_inheritable()
-        socket.create_connection(address, timeout=5).close()
+        socket.create_connection(address, timeout=30).close()
 
 
 def test_descriptor_that_is_no_listening_socket_is_named(tmp_path: Path) -> None:

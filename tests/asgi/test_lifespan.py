@@ -480,7 +480,7 @@ def test_serve_asgi_runs_until_it_is_told_to_stop(program: Path) -> None:
         assert process.stdout.readline() == "lifespan.startup\n"
         assert "program: ferrows" in process.stderr.readline()
         process.send_signal(signal.SIGTERM)
-        output, _ = process.communicate(timeout=20)
+        output, _ = process.communicate(timeout=60)
     finally:
         process.kill()
         process.communicate()
@@ -488,7 +488,7 @@ def test_serve_asgi_runs_until_it_is_told_to_stop(program: Path) -> None:
 
 
 def test_serve_asgi_raises_where_the_application_does_not_start(program: Path) -> None:
-    done = subprocess.run([sys.executable, str(program), "fail"], capture_output=True, text=True, timeout=20)
+    done = subprocess.run([sys.executable, str(program), "fail"], capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
     assert (
         done.stderr.splitlines()[-1] == "ferrows.asgi.lifespan.LifespanError: application startup failed: no database"

@@ -532,7 +532,7 @@ def test_loop_that_an_exit_has_just_left_ends_in_order() -> None:
     lingering = loop.create_task(linger())
     loop.run_until_complete(asyncio.sleep(0))
     loop.run_forever = run_once_into_an_exit  # type: ignore[method-assign]
-    loop.call_soon_threadsafe = ask  # type: ignore[method-assign]
+    loop.call_soon_threadsafe = ask  # type: ignore[method-assign, assignment]
     portal = Portal(lambda: loop)
     portal.close()
     assert loop.is_closed()
