@@ -18,7 +18,7 @@ import pytest
 
 from ferrows import App, text
 from ferrows.exceptions import ServerError
-from ferrows.server import Signal, bind_socket, serve
+from ferrows.server import AsyncioServer, Signal, bind_socket, serve
 
 from .harness import address, connect, on_both_loops, served_app
 from .test_sockets import needs_ipv6
@@ -393,3 +393,10 @@ def test_banner_shows_a_unix_socket(app: App, caplog: pytest.LogCaptureFixture, 
 
     app.run(unix=tmp_path / "s", register_sys_signals=False)
     assert f"unix:{tmp_path / 's'}" in caplog.records[0].getMessage()
+
+
+def test_stop_from_a_thread_while_a_run_ends_is_no_error(app: App) -> None:
+    ended = asyncio.new_event_loop()
+    ended.close()
+    app.servers.append(AsyncioServer(app, ended, asyncio.sleep, set()))  # type: ignore[arg-type]
+    app.stop()

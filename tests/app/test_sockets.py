@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import trustme
 
+from ferrows.server import socket as socket_module
 from ferrows.server.socket import (
     bind_socket,
     bind_unix_socket,
@@ -203,6 +204,26 @@ def test_dead_unix_socket_is_removed(path: Path) -> None:
     assert not path.exists()
     remove_unix_socket(path)
     remove_unix_socket(None)
+
+
+def test_path_that_another_server_takes_while_it_is_removed_stays(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bind_unix_socket(path).close()
+    asked: list[Path] = []
+    successors: list[socket.socket] = []
+    is_alive = socket_module._is_alive
+
+    def is_alive_until_now(asked_for: Path) -> bool:
+        asked.append(asked_for)
+        found = is_alive(asked_for)
+        if len(asked) == 1:
+            successors.append(bind_unix_socket(path))
+        return found
+
+    monkeypatch.setattr(socket_module, "_is_alive", is_alive_until_now)
+    remove_unix_socket(path)
+    with closing(successors[0]), socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(path))
+    assert list(path.parent.iterdir()) == [path]
 
 
 # ---- settings
