@@ -60,6 +60,16 @@ def test_code_that_cannot_be_loaded_is_waited_for(start: Start, tmp_path: Path, 
     assert server.stop() == 0
 
 
+def test_code_that_changes_while_it_is_loaded_is_not_waited_for(start: Start, tmp_path: Path) -> None:
+    """An editor may write a file in several pieces, and version control many files."""
+    source = f"import pathlib\npathlib.Path(__file__).write_text({GOOD!r})\nimport no_such_module\n"
+    (tmp_path / "one.py").write_text(source)
+    server = start("one:app", "--reload", "--port", "0")
+    server.wait_for(r"one\.py changed: starting again")
+    server.wait_until_ready()
+    assert server.stop() == 0
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signal_ends_the_waiting_like_a_server(start: Start, tmp_path: Path, number: signal.Signals) -> None:
     (tmp_path / "one.py").write_text(BROKEN)
