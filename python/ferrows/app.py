@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -621,7 +622,9 @@ class App(Registrar):
     def stop(self) -> None:
         """Stop the app's servers gracefully, as a signal does, and all workers of its supervisor; from any thread."""
         for server in list(self.servers):
-            server.loop.call_soon_threadsafe(server.stop_app)
+            # Closed: a server that has ended while another thread asked for that.
+            with contextlib.suppress(RuntimeError):
+                server.loop.call_soon_threadsafe(server.stop_app)
 
     def stop_for(self, error: SystemExit | KeyboardInterrupt) -> bool:
         """Stop the app's servers gracefully, since a handler raised this; False where there is none.

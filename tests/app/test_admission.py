@@ -10,7 +10,7 @@ import pytest
 
 from ferrows import App, HTTPResponse, Request, Websocket, text
 from ferrows.asgi import ASGIHost
-from ferrows.server import AsyncioServer
+from ferrows.server import AsyncioServer, flood
 from ferrows.server.admission import Admission, network_of
 
 from .harness import Answer, Client, connect, on_both_loops
@@ -55,7 +55,10 @@ async def until_connected(server: AsyncioServer, count: int) -> None:
 
 
 @on_both_loops
-async def test_connection_over_the_limit_gets_503_until_one_leaves(caplog: pytest.LogCaptureFixture) -> None:
+async def test_connection_over_the_limit_gets_503_until_one_leaves(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flood, "QUIET", 600)
     async with await make_app(MAX_CONNECTIONS=2).create_server(port=0) as server:
         first, second = await connect(server), await connect(server)
         assert (await first.ask("/")).status == (await second.ask("/")).status == 200
@@ -69,9 +72,7 @@ async def test_connection_over_the_limit_gets_503_until_one_leaves(caplog: pytes
         assert server.refusals == {"connections": 3}
         await first.close()
     lines = [record.getMessage() for record in caplog.records if record.name == "ferrows.error"]
-    assert lines[0] == "connection from 127.0.0.1 refused: MAX_CONNECTIONS is reached"
-    # Only where the test takes longer than a second.
-    assert lines[1:] in ([], [f"{lines[0]} (and 1 more)"], [lines[0]])
+    assert lines == ["connection from 127.0.0.1 refused: MAX_CONNECTIONS is reached"]
     assert caplog.records[0].levelno == logging.WARNING
 
 
@@ -141,7 +142,7 @@ async def test_many_who_are_refused_and_silent_are_let_go_of() -> None:
         held = await connect(server)
         await held.ask("/")
         refused = [await connect(server) for _ in range(80)]
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             ends = await asyncio.gather(*(client.reader.read() for client in refused), return_exceptions=True)
         # The 64 first were waited for in vain, the others had the answer at once.
         assert ends.count(b"") + sum(isinstance(end, ConnectionError) for end in ends) == 64

@@ -46,7 +46,7 @@ def make_app() -> App:
 
 async def ended(client: socket.socket) -> bytes:
     try:
-        return await asyncio.wait_for(asyncio.get_running_loop().sock_recv(client, 1000), 5)
+        return await asyncio.wait_for(asyncio.get_running_loop().sock_recv(client, 1000), 30)
     except ConnectionError:
         return b""
 

@@ -63,7 +63,7 @@ async def test_server_is_ready_until_a_stop_is_asked_for(app: App) -> None:
     assert (await late.ask("/ready")).status == (await other.ask("/ready")).status == 503
     assert not app.is_ready and app.is_running
     server.request_stop()
-    await asyncio.wait_for(serving, 5)
+    await asyncio.wait_for(serving, 30)
     for client in (balancer, other, late):
         await client.close()
 
@@ -87,7 +87,7 @@ async def test_restart_does_not_wait_and_stays_ready_for_others(app: App) -> Non
         assert app.is_ready
         began = time.monotonic()
     assert (await ended(ws))[0] == 1012
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
 
 
 @on_both_loops
@@ -129,46 +129,69 @@ def test_path_of_readiness_must_be_one(path: Any) -> None:
 # ---- spreading
 
 
+@pytest.fixture
+def planned(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """When the WebSockets are to get their Closes, in seconds from then on, as soon as a server has planned that."""
+    found: list[float] = []
+    plan = AsyncioServer._spread_closes
+
+    def spread_closes(self: AsyncioServer, timeout: float) -> Any:
+        now = self.loop.time()
+        made = plan(self, timeout)
+        found.extend(when - now for when, _ in made)
+        return made
+
+    monkeypatch.setattr(AsyncioServer, "_spread_closes", spread_closes)
+    return found
+
+
 @on_both_loops
-async def test_closes_are_spread_over_the_time_to_drain(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_closes_are_spread_over_the_time_to_drain(
+    app: App, monkeypatch: pytest.MonkeyPatch, planned: list[float]
+) -> None:
     monkeypatch.setattr("ferrows.server.async_server._SPREAD", 1.0)
-    app.config.DRAIN_TIMEOUT = 1
+    app.config.update(DRAIN_TIMEOUT=1, GRACEFUL_SHUTDOWN_TIMEOUT=60)
     server = await app.create_server(port=0)
     clients = await open_websockets(server, 20)
     ends = asyncio.gather(*(ended(ws) for ws in clients))
     began = time.monotonic()
     await server.close()
+    assert planned == sorted(planned)
+    assert planned[0] < 0.4
     codes, times = zip(*await ends, strict=True)
     assert set(codes) == {1001}
     ordered = sorted(each - began for each in times)
-    assert ordered[0] < 0.4 and ordered[10] > 0.3 and ordered[-1] > 0.8
+    # Nobody is told before it is time; how long after that is the machine's to say.
+    assert ordered[10] > 0.3 and ordered[-1] > 0.8
     # At random: not in the order in which they came.
     assert list(times) != sorted(times)
 
 
 @on_both_loops
 async def test_few_connections_are_told_at_once(app: App) -> None:
-    app.config.DRAIN_TIMEOUT = 60
+    app.config.update(DRAIN_TIMEOUT=120, GRACEFUL_SHUTDOWN_TIMEOUT=120)
     server = await app.create_server(port=0)
     clients = await open_websockets(server, 3)
     ends = asyncio.gather(*(ended(ws) for ws in clients))
     began = time.monotonic()
     await server.close()
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 30
     assert [code for code, _ in await ends] == [1001] * 3
 
 
 @on_both_loops
-async def test_closes_leave_half_of_the_grace_for_the_clients(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_closes_leave_half_of_the_grace_for_the_clients(
+    app: App, monkeypatch: pytest.MonkeyPatch, planned: list[float]
+) -> None:
     monkeypatch.setattr("ferrows.server.async_server._SPREAD", 60.0)
-    app.config.update(DRAIN_TIMEOUT=60, GRACEFUL_SHUTDOWN_TIMEOUT=1)
+    app.config.update(DRAIN_TIMEOUT=60, GRACEFUL_SHUTDOWN_TIMEOUT=8)
     server = await app.create_server(port=0)
     clients = await open_websockets(server, 5)
     ends = asyncio.gather(*(ended(ws) for ws in clients))
-    began = time.monotonic()
     await server.close()
     assert [code for code, _ in await ends] == [1001] * 5
-    assert time.monotonic() - began < 1.5
+    # The last of five is told in the last fifth of the time; the clocks of a loop are not that exact.
+    assert 3 < planned[-1] < 4.1
 
 
 @on_both_loops
@@ -182,7 +205,7 @@ async def test_second_request_to_stop_tells_all_at_once(app: App, monkeypatch: p
     stopping = asyncio.create_task(server.stop())
     await asyncio.sleep(0.05)
     server.request_stop()
-    await asyncio.wait_for(stopping, 10)
+    await asyncio.wait_for(stopping, 60)
     assert [code for code, _ in await ends] == [1001] * 5
 
 
@@ -204,11 +227,15 @@ async def test_websocket_that_opens_while_the_server_stops_is_told_too(app: App)
     leave.set()
     ws = await opening
     assert (await ended(ws))[0] == 1001
-    await asyncio.wait_for(closing, 4)
+    await asyncio.wait_for(closing, 30)
 
 
 @on_both_loops
-async def test_request_of_a_connection_that_was_just_made_is_answered(app: App) -> None:
+async def test_request_of_a_connection_that_was_just_made_is_answered(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ferrows.server.protocols.http_protocol.NEW_GRACE", 2.0)
+    app.config.GRACEFUL_SHUTDOWN_TIMEOUT = 120
     app.add_route(lambda request: text("hello"), "/")
     server = await app.create_server(port=0)
     new, silent = await connect(server), await connect(server)
@@ -222,19 +249,20 @@ async def test_request_of_a_connection_that_was_just_made_is_answered(app: App) 
     await new.close()
     # Who has nothing to ask does not hold the end up for long.
     assert await silent.reader.read() == b""
-    await asyncio.wait_for(closing, 4)
-    assert time.monotonic() - began < 2
+    await closing
+    assert time.monotonic() - began < 30
     await silent.close()
 
 
 @on_both_loops
 async def test_connection_that_has_been_silent_is_closed_at_once(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ferrows.server.protocols.http_protocol.NEW_GRACE", 0.0)
+    app.config.GRACEFUL_SHUTDOWN_TIMEOUT = app.config.REQUEST_HEAD_TIMEOUT = 120
     server = await app.create_server(port=0)
     silent = await connect(server)
     began = time.monotonic()
-    await asyncio.wait_for(server.close(), 4)
-    assert time.monotonic() - began < 0.4
+    await server.close()
+    assert time.monotonic() - began < 30
     assert await silent.reader.read() == b""
     await silent.close()
 
@@ -260,7 +288,7 @@ async def test_listener_that_takes_too_long_is_cancelled(
     app.after_server_stop(lambda app: order.append("after"))
     async with await app.create_server(port=0):
         began = time.monotonic()
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 30
     assert order == ["cancelled", "after"]
     assert [record.getMessage() for record in caplog.records if record.name == "ferrows.error"] == [
         "listeners of before_server_stop took too long and were cancelled"

@@ -188,7 +188,7 @@ PROGRAM = textwrap.dedent(
     def work():
         time.sleep(0.3)  # Until nothing but this thread is left to end.
         print("working", flush=True)
-        time.sleep(0.5)
+        sys.stdin.readline()
 
     @app.main_process_stop
     async def ended(app):
@@ -220,6 +220,7 @@ def started_on_port(tmp_path: Path, *arguments: str, **environment: str) -> tupl
     program.write_text(PROGRAM)
     process = subprocess.Popen(
         [sys.executable, str(program), *arguments],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -236,7 +237,7 @@ def started_on_port(tmp_path: Path, *arguments: str, **environment: str) -> tupl
 def test_signal_stops_the_process_with_exit_code_0(tmp_path: Path, number: signal.Signals, no_uvloop: str) -> None:
     process = started(tmp_path, FERROWS_NO_UVLOOP=no_uvloop)
     process.send_signal(number)
-    out, err = process.communicate(timeout=20)
+    out, err = process.communicate(timeout=60)
     assert (process.returncode, out.split()) == (0, ["stopping", "stopped", "ended", "returned"])
     assert "http://127.0.0.1:" in err and "Traceback" not in err
     assert ("(asyncio, " if no_uvloop == "1" else "(uvloop, ") in err
@@ -248,7 +249,7 @@ def test_second_signal_stops_a_process_that_hangs(tmp_path: Path) -> None:
     assert process.stdout is not None
     assert process.stdout.readline() == "stopping\n"
     process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=20)
+    out, err = process.communicate(timeout=60)
     assert (process.returncode, out.split()[-1]) == (0, "returned")
     assert "Traceback" not in err
 
@@ -263,9 +264,9 @@ def test_exit_of_a_handler_stops_the_process_like_a_signal(
         ws.send("go")
         for each, expected in ((ws, 1011), (other, 1001)):
             with pytest.raises(ConnectionClosed) as raised:
-                each.recv(timeout=10)
+                each.recv(timeout=60)
             assert raised.value.rcvd is not None and raised.value.rcvd.code == expected
-    out, err = process.communicate(timeout=20)
+    out, err = process.communicate(timeout=60)
     assert process.returncode == code
     assert out.split()[:3] == ["stopping", "stopped", "ended"]
     assert err.count("handler of websocket /ws from 127.0.0.1 raised ") == 1
@@ -276,8 +277,8 @@ def test_exit_of_a_handler_stops_the_process_like_a_signal(
 def test_exit_of_an_http_handler_stops_the_process_like_a_signal(tmp_path: Path, no_uvloop: str) -> None:
     process, port = started_on_port(tmp_path, FERROWS_NO_UVLOOP=no_uvloop)
     with pytest.raises(urllib.error.HTTPError, match="500"):
-        urllib.request.urlopen(f"http://127.0.0.1:{port}/exit", timeout=10)
-    out, err = process.communicate(timeout=20)
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/exit", timeout=60)
+    out, err = process.communicate(timeout=60)
     assert (process.returncode, out.split()) == (3, ["stopping", "stopped", "ended"])
     assert "GET /exit raised SystemExit(3)" in err and "Traceback" not in err
 
@@ -289,7 +290,8 @@ def test_second_signal_while_a_thread_ends_does_not_kill(tmp_path: Path, no_uvlo
     assert process.stdout is not None
     assert [process.stdout.readline() for _ in range(4)] == ["stopping\n", "stopped\n", "ended\n", "working\n"]
     process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=20)
+    # The thread ends when it has read a line, and the signal has come before that.
+    out, err = process.communicate("\n", timeout=60)
     assert (process.returncode, out) == (0, "returned\n")
     assert "Traceback" not in err
 
@@ -302,7 +304,7 @@ def test_wrong_environment_variable_ends_the_start_with_its_name(tmp_path: Path)
         capture_output=True,
         text=True,
         env={**os.environ, "FERROWS_WEBSOCKET_MAX_QUEUE": "many"},
-        timeout=20,
+        timeout=60,
         check=False,
     )
     assert done.returncode == 1

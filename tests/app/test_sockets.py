@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import trustme
 
+from ferrows.server import socket as socket_module
 from ferrows.server.socket import (
     bind_socket,
     bind_unix_socket,
@@ -49,7 +50,7 @@ needs_ipv6 = pytest.mark.skipif(not has_ipv6(), reason="no IPv6 here")
 def test_tcp_socket_listens_at_an_address_or_a_hostname(host: str, family: socket.AddressFamily | None) -> None:
     with closing(bind_socket(host, 0, backlog=5)) as sock:
         assert family in (None, sock.family)
-        with socket.create_connection(sock.getsockname()[:2], timeout=5) as client:
+        with socket.create_connection(sock.getsockname()[:2], timeout=30) as client:
             assert client.getpeername()[1] == sock.getsockname()[1]
         assert not sock.getblocking()
         assert not sock.get_inheritable()
@@ -107,7 +108,7 @@ def test_socket_of_another_process_is_taken_over() -> None:
         assert sock.getsockname() == address
         assert not sock.getblocking()
         assert not sock.get_inheritable()
-        socket.create_connection(address, timeout=5).close()
+        socket.create_connection(address, timeout=30).close()
 
 
 def test_descriptor_that_is_no_listening_socket_is_named(tmp_path: Path) -> None:
@@ -203,6 +204,26 @@ def test_dead_unix_socket_is_removed(path: Path) -> None:
     assert not path.exists()
     remove_unix_socket(path)
     remove_unix_socket(None)
+
+
+def test_path_that_another_server_takes_while_it_is_removed_stays(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bind_unix_socket(path).close()
+    asked: list[Path] = []
+    successors: list[socket.socket] = []
+    is_alive = socket_module._is_alive
+
+    def is_alive_until_now(asked_for: Path) -> bool:
+        asked.append(asked_for)
+        found = is_alive(asked_for)
+        if len(asked) == 1:
+            successors.append(bind_unix_socket(path))
+        return found
+
+    monkeypatch.setattr(socket_module, "_is_alive", is_alive_until_now)
+    remove_unix_socket(path)
+    with closing(successors[0]), socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(path))
+    assert list(path.parent.iterdir()) == [path]
 
 
 # ---- settings

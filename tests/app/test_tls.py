@@ -177,7 +177,7 @@ async def test_client_that_does_not_begin_its_handshake_is_dropped(
     async with running(app, certificates.given()) as server:
         reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname()[:2])
         with contextlib.suppress(ConnectionError):
-            assert await asyncio.wait_for(reader.read(), 5) == b""
+            assert await asyncio.wait_for(reader.read(), 30) == b""
         writer.close()
 
 

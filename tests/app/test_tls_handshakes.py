@@ -8,6 +8,7 @@ import logging
 import socket
 import ssl
 import struct
+import time
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +19,7 @@ import trustme
 from ferrows import App, Request, Websocket, text
 from ferrows.server import AsyncioServer, flood
 from ferrows.server.protocols.http_protocol import HttpProtocol
+from ferrows.server.secure import SecureConnection
 
 from .harness import Client, connect, on_both_loops
 
@@ -388,7 +390,38 @@ async def test_server_that_stops_waits_for_a_silent_client_no_longer_than_for_a_
 
 
 @on_both_loops
-async def test_client_that_is_in_its_handshake_when_the_server_stops_is_served(authority: Authority) -> None:
+async def test_server_that_stops_and_is_held_up_gives_a_client_in_its_handshake_that_time_back(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = asyncio.Event()
+    shutdown = SecureConnection.shutdown
+
+    def tell(self: SecureConnection, code: int = 1001) -> None:
+        shutdown(self, code)
+        told.set()
+
+    monkeypatch.setattr(SecureConnection, "shutdown", tell)
+    for module in ("secure", "protocols.http_protocol"):
+        monkeypatch.setattr(f"ferrows.server.{module}.NEW_GRACE", 1.5)
+    async with await make_app().create_server(port=0, ssl=authority.server) as server:
+        reader, writer = await silent(server)
+        stopping = asyncio.create_task(server.stop())
+        await told.wait()
+        securing = asyncio.create_task(writer.start_tls(authority.client, server_hostname="localhost"))
+        await asyncio.sleep(0)
+        time.sleep(3.2)
+        await securing
+        assert (await Client(reader, writer).ask("/")).status == 200
+        await stopping
+        writer.close()
+
+
+@on_both_loops
+async def test_client_that_is_in_its_handshake_when_the_server_stops_is_served(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("secure", "protocols.http_protocol"):
+        monkeypatch.setattr(f"ferrows.server.{module}.NEW_GRACE", 10)
     async with await make_app().create_server(port=0, ssl=authority.server) as server:
         reader, writer = await silent(server)
         stopping = asyncio.create_task(server.stop())

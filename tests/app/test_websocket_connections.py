@@ -81,7 +81,7 @@ async def test_frames_and_a_fin_in_the_segment_of_the_handshake_are_not_lost(app
     async with connected(app) as (_, writer, _server):
         writer.write(HANDSHAKE + text("a") + text("b"))
         writer.write_eof()
-        await asyncio.wait_for(ended.wait(), 5)
+        await asyncio.wait_for(ended.wait(), 30)
     assert received == ["a", "b", 1006]
 
 
@@ -102,11 +102,11 @@ async def test_a_client_that_leaves_before_its_handshake_is_answered_leaves_noth
 
     async with connected(app) as (_, writer, server):
         writer.write(HANDSHAKE + text("a"))
-        await asyncio.wait_for(arrived.wait(), 5)
+        await asyncio.wait_for(arrived.wait(), 30)
         writer.write_eof()
         await asyncio.sleep(0.05)  # the FIN has to get there
         gone.set()
-        await asyncio.wait_for(ended.wait(), 5)
+        await asyncio.wait_for(ended.wait(), 30)
         while server.connections:
             await asyncio.sleep(0.01)
     assert received == ["a", 1006]
@@ -117,7 +117,7 @@ async def test_a_client_that_leaves_before_its_handshake_is_answered_leaves_noth
 async def test_a_peer_that_reads_nothing_is_dropped_and_one_that_reads_slowly_is_not(
     app: App, reads: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http_protocol, "STALL_TIMEOUT", 0.3)
+    monkeypatch.setattr(http_protocol, "STALL_TIMEOUT", 1.0)
     size = 16 * 2**20
     outcome: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
@@ -137,7 +137,7 @@ async def test_a_peer_that_reads_nothing_is_dropped_and_one_that_reads_slowly_is
         while reads and not outcome.done():
             output += await reader.read(2**19)
             await asyncio.sleep(0.02)
-        assert await asyncio.wait_for(outcome, 10) == ("sent" if reads else 1006)
+        assert await asyncio.wait_for(outcome, 60) == ("sent" if reads else 1006)
         if reads:
             while len(output) < size + 10:
                 output += await reader.read(2**19)
@@ -157,7 +157,7 @@ async def test_messages_come_back_in_order_however_they_are_cut(app: App, securi
     messages = [str(number) for number in range(1000)]
     data = b"".join(text(message) for message in messages)
     expected = b"".join(bytes((0x81, len(message))) + message.encode() for message in messages)
-    async with asyncio.timeout(10), connected(app, security) as (reader, writer, _):
+    async with asyncio.timeout(60), connected(app, security) as (reader, writer, _):
         writer.write(HANDSHAKE)
         await reader.readuntil(b"\r\n\r\n")
         writer.write(data)
@@ -183,14 +183,15 @@ async def test_a_flood_on_one_connection_leaves_the_others_their_turns(app: App,
 
     def tick() -> None:
         nonlocal ticks, answered
-        ticks += 1
+        # Turns in which the kernel has nothing for anybody are no injustice.
+        ticks += answered > 0
         answered_in_a_turn.append(answered)
         answered = 0
         if flooding:
             loop.call_soon(tick)
 
     loop = asyncio.get_running_loop()
-    async with asyncio.timeout(20), connected(app, security) as (reader, writer, server):
+    async with asyncio.timeout(60), connected(app, security) as (reader, writer, server):
         options = {} if security is None else {"ssl": security[1], "server_hostname": "localhost"}
         other_reader, other_writer = await asyncio.open_connection(*server.sockets[0].getsockname(), **options)
         for each_reader, each_writer in ((reader, writer), (other_reader, other_writer)):
@@ -244,7 +245,7 @@ async def test_a_peer_that_stops_reading_suspends_the_handler_and_gets_everythin
                 sent += 1
             done.set()
 
-    async with asyncio.timeout(20), connected(app, security, limit=2**14) as (reader, writer, _):
+    async with asyncio.timeout(60), connected(app, security, limit=2**14) as (reader, writer, _):
         writer.write(HANDSHAKE)
         await reader.readuntil(b"\r\n\r\n")
         writer.write(text("go"))
@@ -274,7 +275,7 @@ async def test_a_close_while_corked_comes_last_and_ends_the_connection(app: App,
         codes.append(ws.close_code)
         ended.set()
 
-    async with asyncio.timeout(10), connected(app, security) as (reader, writer, _):
+    async with asyncio.timeout(60), connected(app, security) as (reader, writer, _):
         writer.write(HANDSHAKE)
         await reader.readuntil(b"\r\n\r\n")
         writer.write(text("a") + text("b") + text("c") + text("d"))
@@ -291,7 +292,7 @@ async def test_a_close_while_corked_comes_last_and_ends_the_connection(app: App,
 async def test_handler_without_a_connection_is_cancelled_in_the_end(app: App, caplog: pytest.LogCaptureFixture) -> None:
     ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
-    @app.websocket("/ws", handler_timeout=0.2)
+    @app.websocket("/ws", handler_timeout=1)
     async def handler(request: Request, ws: Websocket) -> None:
         try:
             await asyncio.Event().wait()
@@ -305,7 +306,7 @@ async def test_handler_without_a_connection_is_cancelled_in_the_end(app: App, ca
         while server.connections:
             await asyncio.sleep(0.01)
         assert not ended.done()
-        assert await asyncio.wait_for(ended, 5) == "cleaned up"
+        assert await asyncio.wait_for(ended, 30) == "cleaned up"
         while app.websocket_tasks:
             await asyncio.sleep(0.01)
     lines = [record.getMessage() for record in caplog.records if record.name == "ferrows.error"]
@@ -331,7 +332,7 @@ async def test_handler_that_returns_in_time_is_not_waited_for(app: App) -> None:
         await reader.readuntil(b"\r\n\r\n")
         protocol = next(iter(server.connections))
         writer.write(b"\x88\x82\0\0\0\0\x03\xe8")
-        assert await asyncio.wait_for(outcome, 5) == "done"
+        assert await asyncio.wait_for(outcome, 30) == "done"
         while protocol.task is not None:
             await asyncio.sleep(0.01)
         assert protocol._deadlines is None

@@ -73,7 +73,7 @@ async def check_slow_reader(app: App, *, tls: bool) -> None:
         await ws.recv()
 
     async with connected(app, tls=tls) as ws:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             before = -1
             while before != len(sent):
                 before = len(sent)

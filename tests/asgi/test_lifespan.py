@@ -304,7 +304,7 @@ async def test_connection_ends_with_a_stream_that_began_before_the_stop() -> Non
         go.set()
         assert (await client.chunk(), await client.chunk()) == (b"b", b"")
         # Long before the grace is over.
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(10):
             assert await client.at_end()
             await client.close()
             await closing
@@ -319,7 +319,7 @@ async def test_server_stops_while_it_reads_over_a_body_that_nobody_wanted() -> N
         await asyncio.sleep(0.02)
         client.write(b"abcGET / HTTP/1.1\r\nHost: a\r\n\r\n")
         # Long before the grace is over.
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(10):
             assert await client.at_end()
             await client.close()
             await closing
@@ -480,7 +480,7 @@ def test_serve_asgi_runs_until_it_is_told_to_stop(program: Path) -> None:
         assert process.stdout.readline() == "lifespan.startup\n"
         assert "program: ferrows" in process.stderr.readline()
         process.send_signal(signal.SIGTERM)
-        output, _ = process.communicate(timeout=20)
+        output, _ = process.communicate(timeout=60)
     finally:
         process.kill()
         process.communicate()
@@ -488,7 +488,7 @@ def test_serve_asgi_runs_until_it_is_told_to_stop(program: Path) -> None:
 
 
 def test_serve_asgi_raises_where_the_application_does_not_start(program: Path) -> None:
-    done = subprocess.run([sys.executable, str(program), "fail"], capture_output=True, text=True, timeout=20)
+    done = subprocess.run([sys.executable, str(program), "fail"], capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
     assert (
         done.stderr.splitlines()[-1] == "ferrows.asgi.lifespan.LifespanError: application startup failed: no database"

@@ -20,7 +20,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 
 ROOT = Path(__file__).parents[2]
-START_TIMEOUT = STOP_TIMEOUT = 30  # seconds
+START_TIMEOUT = STOP_TIMEOUT = 60  # seconds
 
 NEEDS = {
     "ferrows": (),

@@ -76,7 +76,7 @@ async def connected(
     app: App, early: bytes = b"", **options: Any
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     async with (
-        asyncio.timeout(10),
+        asyncio.timeout(60),
         await app.create_server(port=0, access_log=app.config.ACCESS_LOG, **options) as server,
     ):
         reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname(), limit=2**14)
@@ -217,7 +217,7 @@ async def test_several_connections_of_one_session_end_together() -> None:
     shared = Session("ada")
     sessions = Sessions(None)
     sessions.verify = lambda token, request: shared  # type: ignore[method-assign]
-    async with asyncio.timeout(10), await make_app(sessions, receiving).create_server(port=0) as server:
+    async with asyncio.timeout(60), await make_app(sessions, receiving).create_server(port=0) as server:
         streams = [await asyncio.open_connection(*server.sockets[0].getsockname()) for _ in range(3)]
         for reader, writer in streams:
             writer.write(HANDSHAKE)
@@ -341,7 +341,7 @@ async def test_under_an_asgi_server_it_sends_the_close_and_the_handler_learns_of
         "headers": [(b"host", b"a"), *header],
         "subprotocols": ["bearer", "good"],
     }
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await app(scope, incoming.get, send)
     assert [(event["type"], event.get("subprotocol"), event.get("code"), event.get("reason")) for event in sent] == [
         ("websocket.accept", "bearer", None, None),

@@ -85,7 +85,7 @@ async def test_lines_of_a_pipe_are_sent_and_all_answers_awaited(url: str) -> Non
 
 
 async def test_without_a_number_it_ends_when_nothing_arrives_any_more(url: str) -> None:
-    ended = await ferrows_connect(f"{url}/echo", stdin="a\r\n\n//b\n")
+    ended = await ferrows_connect(f"{url}/echo", "--timeout", "4", stdin="a\r\n\n//b\n")
     assert ended == Ended(0, "a\n\n/b\n", "")
 
 
@@ -95,7 +95,7 @@ async def test_line_longer_than_what_is_read_at_a_time(url: str) -> None:
 
 
 async def test_messages_missing_are_1(url: str) -> None:
-    ended = await ferrows_connect(f"{url}/echo", "--send", "a", "-n", "2", "--timeout", "1")
+    ended = await ferrows_connect(f"{url}/echo", "--send", "a", "-n", "2", "--timeout", "3")
     assert ended == Ended(1, "a\n", "ferrows: 1 messages received, wanted: 2\n")
 
 
@@ -286,7 +286,7 @@ async def test_signal_ends_the_wait_for_an_answer() -> None:
         assert process.stdin is not None
         await asyncio.wait_for(asked.wait(), 30)
         process.send_signal(signal.SIGTERM)
-        assert await asyncio.wait_for(process.wait(), 8) == 143
+        assert await asyncio.wait_for(process.wait(), 9) == 143
         process.stdin.close()
 
 
@@ -308,7 +308,7 @@ async def test_second_signal_does_not_wait_for_the_servers_close() -> None:
         process.send_signal(signal.SIGTERM)
         await asyncio.wait_for(closing.wait(), 30)
         process.send_signal(signal.SIGTERM)
-        assert await asyncio.wait_for(process.wait(), 8) == -signal.SIGTERM
+        assert await asyncio.wait_for(process.wait(), 9) == -signal.SIGTERM
         process.stdin.close()
 
 

@@ -89,7 +89,7 @@ async def test_no_answer_is_a_timeout(answer: bytes) -> None:
     async with talking(talk) as url:
         with pytest.raises(TimeoutError, match=r"handshake with ws://127.0.0.1:\d+/ took more than 0.1 seconds"):
             await connect(url, open_timeout=0.1)
-        await asyncio.wait_for(gone.wait(), 5)
+        await asyncio.wait_for(gone.wait(), 30)
 
 
 @on_both_loops
@@ -123,11 +123,11 @@ async def test_connecting_that_is_cancelled_leaves_no_connection() -> None:
 
     async with talking(talk) as url:
         opening = asyncio.ensure_future(connect(url))
-        await asyncio.wait_for(came.wait(), 5)
+        await asyncio.wait_for(came.wait(), 30)
         opening.cancel()
         with pytest.raises(asyncio.CancelledError):
             await opening
-        await asyncio.wait_for(gone.wait(), 5)
+        await asyncio.wait_for(gone.wait(), 30)
 
 
 @on_both_loops
@@ -146,7 +146,7 @@ async def test_frames_in_the_segment_of_the_answer_are_not_lost() -> None:
         with pytest.raises(ConnectionClosedOK):
             await ws.recv()
         assert ws.close_code == 1001
-        frames = await asyncio.wait_for(answered, 5)
+        frames = await asyncio.wait_for(answered, 30)
     # §5.1, §5.3: a client masks what it sends; first the text, then the Close.
     assert (frames[0], frames[1]) == (0x81, 0x80 | 2)
     assert (frames[8], frames[9]) == (0x88, 0x80 | 2)
@@ -164,7 +164,7 @@ async def test_5_1_masked_frame_from_a_server_fails_with_1002() -> None:
         ws = await connect(url)
         with pytest.raises(ConnectionClosedError, match="1002: masked frame from a server"):
             await ws.recv()
-        frame = await asyncio.wait_for(closed, 5)
+        frame = await asyncio.wait_for(closed, 30)
         assert frame[0] == 0x88
         assert bytes(byte ^ mask for byte, mask in zip(frame[6:8], frame[2:4], strict=True)) == b"\x03\xea"
         await ws.wait_closed()
@@ -180,7 +180,7 @@ async def test_7_1_1_server_that_does_not_end_tcp_is_dropped() -> None:
         ws = await connect(url, close_timeout=0.05)
         with pytest.raises(ConnectionClosedOK):
             await ws.recv()
-        await asyncio.wait_for(ws.wait_closed(), 5)
+        await asyncio.wait_for(ws.wait_closed(), 9)
 
 
 @on_both_loops
@@ -191,7 +191,7 @@ async def test_server_that_does_not_answer_a_close_is_dropped() -> None:
 
     async with talking(talk) as url:
         ws = await connect(url, close_timeout=0.05)
-        await asyncio.wait_for(ws.close(), 5)
+        await asyncio.wait_for(ws.close(), 9)
         assert ws.close_code == 1006
 
 
@@ -204,8 +204,8 @@ async def test_server_that_answers_no_ping_is_left() -> None:
     async with talking(talk) as url:
         ws = await connect(url, ping_interval=0.05, ping_timeout=0.05, close_timeout=0.05)
         with pytest.raises(ConnectionClosedError, match="1011: keepalive ping timeout"):
-            await asyncio.wait_for(ws.recv(), 5)
-        await asyncio.wait_for(ws.wait_closed(), 5)
+            await asyncio.wait_for(ws.recv(), 9)
+        await asyncio.wait_for(ws.wait_closed(), 9)
 
 
 @on_both_loops
@@ -220,7 +220,7 @@ async def test_reset_is_1006_by_the_network() -> None:
         ws = await connect(url)
         await ws.send("a")
         with pytest.raises(ConnectionClosedError):
-            await asyncio.wait_for(ws.recv(), 5)
+            await asyncio.wait_for(ws.recv(), 30)
         assert (ws.close_code, ws.closed_by) == (1006, "network")
 
 

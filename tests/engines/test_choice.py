@@ -88,7 +88,7 @@ def test_no_engine_is_imported_unless_it_is_asked_for() -> None:
 
 async def ask(app: App, path: str, data: bytes, count: int = 1) -> bytes:
     """Open a websocket, send, and return what came before the end."""
-    async with await app.create_server(port=0, access_log=False) as server, asyncio.timeout(10):
+    async with await app.create_server(port=0, access_log=False) as server, asyncio.timeout(60):
         reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname()[:2])
         writer.write(handshake(path) + data)
         try:
@@ -113,7 +113,7 @@ async def test_an_engine_refuses_a_handshake_with_a_status(extra: bytes) -> None
     app.add_websocket_route(handler, "/", engine="wsproto", origins=["https://here.example"])
     request = handshake("/", sec_websocket_version=None if b"Version" in extra else "13")
     request = request.replace(b"\r\n\r\n", b"\r\n" + extra + b"Connection: close\r\n\r\n")
-    async with await app.create_server(port=0, access_log=False) as server, asyncio.timeout(10):
+    async with await app.create_server(port=0, access_log=False) as server, asyncio.timeout(60):
         reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname()[:2])
         writer.write(request)
         head = await reader.readuntil(b"\r\n\r\n")
@@ -163,7 +163,7 @@ async def test_the_access_log_has_a_line_for_a_connection_with_an_engine(caplog:
     caplog.set_level("INFO", "ferrows.access")
     app = App("choice", env_prefix=None)
     app.add_websocket_route(handler, "/logged", engine="wsproto")
-    async with await app.create_server(port=0) as server, asyncio.timeout(10):
+    async with await app.create_server(port=0) as server, asyncio.timeout(60):
         reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname()[:2])
         writer.write(handshake("/logged") + frame(TEXT, b"xyz") + close(4000, "why"))
         await reader.read()
@@ -185,7 +185,7 @@ async def test_the_servers_order_of_subprotocols_decides_on_every_engine(
     async def tell(request: Request, ws: Any) -> None:
         await ws.send(str(ws.subprotocol))
 
-    async with await app.create_server(port=0, access_log=False) as server, asyncio.timeout(10):
+    async with await app.create_server(port=0, access_log=False) as server, asyncio.timeout(60):
         reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname()[:2])
         writer.write(handshake("/", f"Sec-WebSocket-Protocol: {offered}") + close(1000))
         head, _, frames = (await reader.read()).partition(b"\r\n\r\n")

@@ -68,7 +68,7 @@ async def talk(kind: type[Bare], fails: bool) -> bytes:
     async with await app.create_server(port=0, access_log=False, protocol=protocol_of(kind)) as server:
         reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname()[:2])
         writer.write(handshake("/ws"))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             output = await reader.read()
         writer.close()
         await writer.wait_closed()

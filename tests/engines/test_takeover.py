@@ -17,7 +17,7 @@ from ferrows import App, HTTPResponse, Request
 from ferrows.exceptions import RequestCancelled, ServerError
 from ferrows.response import text
 
-TIMEOUT = 10
+TIMEOUT = 60
 
 
 class Recorder(asyncio.Protocol):

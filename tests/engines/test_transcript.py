@@ -34,7 +34,7 @@ WAYS = (*ENGINES, "takeover", "subclass")
 COMPRESSED = (*ENGINES, "takeover")
 """Those whose implementation has permessage-deflate turned on here."""
 
-TIMEOUT = 10
+TIMEOUT = 60
 
 
 class OwnProtocol(WebSocketProtocol):

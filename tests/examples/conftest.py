@@ -18,8 +18,8 @@ from typing import IO
 import pytest
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-START_TIMEOUT = 20.0
-STOP_TIMEOUT = 20.0
+START_TIMEOUT = 60.0
+STOP_TIMEOUT = 60.0
 
 
 @dataclass
@@ -34,7 +34,7 @@ class Example:
         return f"ws://127.0.0.1:{self.port}{path}"
 
     def get(self, path: str, **headers: str) -> tuple[int, HTTPMessage, str]:
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
             connection.request("GET", path, headers=headers)
             response = connection.getresponse()

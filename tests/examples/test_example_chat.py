@@ -35,7 +35,7 @@ class Person:
         await self.ws.send(json.dumps({"type": "say", "text": text, "ref": ref}))
 
     async def hear(self):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             return json.loads(await self.ws.recv())
 
     async def __aenter__(self):

@@ -12,7 +12,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 
 def log_in(example, password="lovelace", name="ada", origin="http://here.example"):
-    connection = HTTPConnection("127.0.0.1", example.port, timeout=10)
+    connection = HTTPConnection("127.0.0.1", example.port, timeout=60)
     body = json.dumps({"name": name, "password": password})
     connection.request("POST", "/ticket", body, {"Origin": origin, "Accept": "application/json"})
     response = connection.getresponse()

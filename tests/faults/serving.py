@@ -101,7 +101,7 @@ class Server(serving.Server):
         self.log.close()
         self.access.close()
 
-    def terminate(self, timeout: float = 20) -> int:
+    def terminate(self, timeout: float = 60) -> int:
         """Let it end as an operator would, and return its exit code."""
         self.process.terminate()
         return self.process.wait(timeout)
@@ -126,7 +126,7 @@ class Server(serving.Server):
         found = self.state()
         return {key: found[key] for key in ("tasks", "connections", "group", "websockets")} | {"files": self.files}
 
-    def until_freed(self, before: Mapping[str, int], seconds: float = 20) -> None:
+    def until_freed(self, before: Mapping[str, int], seconds: float = 60) -> None:
         """Wait until it uses no more than it did; AssertionError where it goes on to."""
         deadline = time.monotonic() + seconds
         while True:
@@ -148,7 +148,7 @@ def running(loop: str, **options: Any) -> Iterator[Server]:
         server.stop()
 
 
-def until(condition: Callable[[], bool], seconds: float = 20) -> None:
+def until(condition: Callable[[], bool], seconds: float = 60) -> None:
     """Wait for what only looking can tell."""
     deadline = time.monotonic() + seconds
     while not condition():

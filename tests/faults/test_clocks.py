@@ -16,13 +16,14 @@ from tests.hostile.client import BINARY, PING, PONG, Client, frame
 from .serving import Server, head_of, running, until
 from .shim import Faults
 
+# Short, but not so short that a client who has to wait for a processor is taken for one who is gone.
 HURRIED = {
     "FERROWS_WEBSOCKET_PING_INTERVAL": "1",
-    "FERROWS_WEBSOCKET_PING_TIMEOUT": "1",
-    "FERROWS_KEEP_ALIVE_TIMEOUT": "2",
-    "FERROWS_REQUEST_HEAD_TIMEOUT": "2",
-    "FERROWS_REQUEST_TIMEOUT": "2",
-    "FAULTS_STALL": "3",
+    "FERROWS_WEBSOCKET_PING_TIMEOUT": "3",
+    "FERROWS_KEEP_ALIVE_TIMEOUT": "3",
+    "FERROWS_REQUEST_HEAD_TIMEOUT": "3",
+    "FERROWS_REQUEST_TIMEOUT": "3",
+    "FAULTS_STALL": "4",
 }
 
 HOUR = 3600
@@ -115,7 +116,7 @@ def stopped(server: Server, faults: Faults) -> Iterator[None]:
     with server.paused():
         yield
         # Longer than every timeout, so that all of them have passed when it goes on.
-        time.sleep(3.2)
+        time.sleep(4.5)
 
 
 @contextlib.contextmanager

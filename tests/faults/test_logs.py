@@ -139,19 +139,22 @@ def test_log_that_nobody_reads_holds_the_worker_up_until_somebody_does(loop: str
     try:
         os.set_blocking(reading, False)
         with running(loop, stdout=writing) as server, Client(server.port, timeout=0.5) as beside:
-            sent = 0
-            try:
-                for sent in range(5000):  # noqa: B007
+            answers = 0
+            for _ in range(5000):
+                try:
                     with Client(server.port, None, timeout=0.5) as client:
                         client.send(b"GET /nothing HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
                         client.read_head()
-            except TimeoutError:
-                pass
+                        answers += 1
+                except TimeoutError:
+                    # Either the pipe is full, or the server had to wait for a processor.
+                    try:
+                        beside.echo()
+                    except TimeoutError:
+                        break
             else:
                 pytest.fail("the pipe did not fill")
-            with pytest.raises(TimeoutError):
-                beside.echo()
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + 60
             answered = False
             while not answered and time.monotonic() < deadline:
                 with contextlib.suppress(BlockingIOError):
@@ -162,7 +165,7 @@ def test_log_that_nobody_reads_holds_the_worker_up_until_somebody_does(loop: str
             until(lambda: serves(server))
             with contextlib.suppress(BlockingIOError):
                 received += os.read(reading, 2**20)
-            assert received.count(b" 404 ") >= sent
+            assert received.count(b" 404 ") >= answers
     finally:
         os.close(reading)
         os.close(writing)

@@ -97,11 +97,13 @@ class Server:
     @property
     def cpu(self) -> float:
         """Seconds that its threads have run, to the nanosecond."""
-        return sum(
-            int(path.read_text().split()[0]) / 1e9
-            for pid in self.pids
-            for path in Path(f"/proc/{pid}/task").glob("*/schedstat")
-        )
+        total = 0.0
+        for pid in self.pids:
+            for path in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+                # A thread, or a worker, may have ended since.
+                with contextlib.suppress(OSError):
+                    total += int(path.read_text().split()[0]) / 1e9
+        return total
 
     @property
     def memory(self) -> int:

@@ -50,7 +50,7 @@ async def serving(app: App, **options: Any) -> AsyncIterator[tuple[int, set[Any]
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.001)
 
@@ -64,7 +64,7 @@ async def talk(port: int, *chunks: bytes, half_close: bool = False, **options: A
             await writer.drain()
         if half_close:
             writer.write_eof()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             return await reader.read()
     finally:
         writer.close()
@@ -168,7 +168,7 @@ def test_large_response_to_a_slow_reader_waits(on_loop: Runner) -> None:
                 if len(progress) == before:
                     break
             assert len(progress) < 200
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 output = await reader.read()
             assert len(progress) == 200
             [reply] = parse_replies(output)

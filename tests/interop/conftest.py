@@ -29,7 +29,7 @@ from playwright.async_api import Browser, async_playwright
 HERE = Path(__file__).parent
 NODE = HERE / "node"
 CHAT = HERE.parents[1] / "examples" / "chat.py"
-START_TIMEOUT = STOP_TIMEOUT = 20  # seconds
+START_TIMEOUT = STOP_TIMEOUT = 60  # seconds
 
 # Nothing may be fetched but from the server under test.
 CHROMIUM_FLAGS = [

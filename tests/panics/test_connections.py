@@ -22,7 +22,7 @@ HANDSHAKE = (
     b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
 )
 BROKEN = (8, struct.pack("!H", 1011) + b"internal error")
-SECONDS = 5
+SECONDS = 30
 
 Panic = Callable[..., None]
 

@@ -58,7 +58,7 @@ async def test_app_and_test_share_the_loop(over: Any) -> None:
 
     async with AsyncTestClient(app, over=over) as client, client.websocket("/tells") as ws:
         await ws.send("hello")
-        await asyncio.wait_for(arrived.wait(), 5)
+        await asyncio.wait_for(arrived.wait(), 30)
         assert app.ctx.message == "hello"
 
 

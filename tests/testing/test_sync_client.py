@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import json
 import threading
@@ -15,6 +16,7 @@ import pytest
 from ferrows import App, HTTPResponse, Request, Websocket, text
 from ferrows.exceptions import ConnectionClosedError, ConnectionClosedOK, HandshakeError, ServerError
 from ferrows.testing import TestClient
+from ferrows.testing.portal import Portal
 
 from .conftest import make_app
 
@@ -263,19 +265,19 @@ def test_what_takes_longer_than_the_client_waits_is_named(app: App, over: Any) -
 
 
 def test_handler_that_blocks_the_loop_is_named(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ferrows.testing.portal._GRACE", 0.1)
     done = threading.Event()
 
     @app.get("/blocks")
     def blocks(request: Request) -> HTTPResponse:
-        done.wait(10)
+        done.wait(60)
         return text("")
 
-    with TestClient(app, timeout=0.1) as client:
-        with pytest.raises(TimeoutError, match="a handler blocks the event loop"):
-            client.get("/blocks")
+    with TestClient(app) as client:
+        with monkeypatch.context() as patched, pytest.raises(TimeoutError, match="a handler blocks the event loop"):
+            patched.setattr("ferrows.testing.portal._GRACE", 0.1)
+            client.get("/blocks", timeout=0.1)
         done.set()
-        client.request("GET", "/echo", timeout=10)
+        client.request("GET", "/echo", timeout=60)
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -502,3 +504,36 @@ def test_asgi_application_without_a_host_is_refused_by_name() -> None:
 
     with pytest.raises(TypeError, match=r"permitted: App; an ASGI application goes into ferrows\.asgi\.ASGIHost first"):
         TestClient(application)  # type: ignore[arg-type]
+
+
+def test_loop_that_an_exit_has_just_left_ends_in_order() -> None:
+    loop = asyncio.new_event_loop()
+    asked_to_end = threading.Event()
+    run, call_soon = loop.run_forever, loop.call_soon_threadsafe
+
+    def run_once_into_an_exit() -> None:
+        loop.run_forever = run  # type: ignore[method-assign]
+        assert asked_to_end.wait(60)
+        raise SystemExit
+
+    def ask(*arguments: Any, **options: Any) -> Any:
+        handle = call_soon(*arguments, **options)
+        asked_to_end.set()
+        return handle
+
+    async def linger() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0.01)
+            ended.append(True)
+
+    ended: list[bool] = []
+    lingering = loop.create_task(linger())
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.run_forever = run_once_into_an_exit  # type: ignore[method-assign]
+    loop.call_soon_threadsafe = ask  # type: ignore[method-assign, assignment]
+    portal = Portal(lambda: loop)
+    portal.close()
+    assert loop.is_closed()
+    assert lingering.cancelled() and ended == [True]

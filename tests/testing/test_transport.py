@@ -54,7 +54,7 @@ class Recorder(asyncio.Protocol):
         """Wait for a call, or for so many bytes."""
         while not (what in self.calls if isinstance(what, str) else len(self.data) >= what):
             self.changed.clear()
-            await asyncio.wait_for(self.changed.wait(), 5)
+            await asyncio.wait_for(self.changed.wait(), 30)
 
 
 def pair(**options: Any) -> tuple[Recorder, Recorder, MemoryTransport, MemoryTransport]:
@@ -208,7 +208,7 @@ async def test_buffered_protocol() -> None:
     transport, _ = connect_in_memory(Recorder, lambda: reader)
     transport.write(b"more than seven bytes")
     transport.close()
-    await asyncio.wait_for(reader.ended.wait(), 5)
+    await asyncio.wait_for(reader.ended.wait(), 30)
     assert reader.data == b"more than seven bytes"
 
 

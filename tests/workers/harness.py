@@ -100,7 +100,7 @@ class Server:
     def output(self) -> str:
         return "\n".join(self.lines)
 
-    def wait_for(self, pattern: str, count: int = 1, timeout: float = 20) -> re.Match[str]:
+    def wait_for(self, pattern: str, count: int = 1, timeout: float = 60) -> re.Match[str]:
         """Wait until a line matches, the ``count``-th one that does."""
         expression = re.compile(pattern)
 
@@ -125,7 +125,7 @@ class Server:
         """What Ctrl-C does: the whole group gets the signal."""
         os.killpg(self.pid, signal.SIGINT)
 
-    def ended(self, timeout: float = 20) -> int:
+    def ended(self, timeout: float = 60) -> int:
         """Wait for the end and return the exit code."""
         code = self.process.wait(timeout)
         self._reader.join(timeout)
@@ -189,7 +189,7 @@ async def open_websockets(port: int, count: int) -> dict[websockets.ClientConnec
 async def open_on_every_worker(port: int, workers: int, at_least: int = 1) -> dict[websockets.ClientConnection, int]:
     """Open connections until every worker has some."""
     opened: dict[websockets.ClientConnection, int] = {}
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         counts = [list(opened.values()).count(pid) for pid in set(opened.values())]
         if len(counts) == workers and min(counts) >= at_least:
@@ -203,7 +203,7 @@ async def close_code(ws: websockets.ClientConnection) -> int:
     """Wait for the end of a connection; 1006 where no Close came."""
     try:
         while True:
-            await asyncio.wait_for(ws.recv(), 20)
+            await asyncio.wait_for(ws.recv(), 60)
     except websockets.ConnectionClosed as error:
         return 1006 if error.rcvd is None else error.rcvd.code
 
@@ -213,7 +213,7 @@ async def get(port: int, path: str) -> tuple[int, str]:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
-        head, _, body = (await asyncio.wait_for(reader.read(), 20)).decode().partition("\r\n\r\n")
+        head, _, body = (await asyncio.wait_for(reader.read(), 60)).decode().partition("\r\n\r\n")
         return int(head.split()[1]), body
     finally:
         writer.close()
@@ -230,7 +230,7 @@ def is_alive(pid: int) -> bool:
     return not os.path.isdir("/proc")
 
 
-async def until(condition: Callable[[], bool], timeout: float = 20) -> None:
+async def until(condition: Callable[[], bool], timeout: float = 60) -> None:
     """Wait for what only looking can tell."""
     deadline = time.monotonic() + timeout
     while not condition():

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import queue
 import signal
 import sys
-import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -153,7 +154,8 @@ async def test_change_of_a_file_restarts(start: Start, change: Any, tmp_path: Pa
     server = start("import part\n" + program(body), json.dumps({"auto_reload": True}))
     port = server.wait_until_ready()
     [(ws, pid)] = (await open_websockets(port, 1)).items()
-    await watched(tmp_path, "part.py", "answer = 'two'\n", server, r"part\.py changed: restarting 1 worker$")
+    (tmp_path / "part.py").write_text("answer = 'two'\n")
+    await seen(server, r"part\.py changed: restarting 1 worker$")
     await seen(server, "restarted: 1 worker new")
     assert await close_code(ws) == 1012
     await until(lambda: not is_alive(pid))
@@ -163,25 +165,14 @@ async def test_change_of_a_file_restarts(start: Start, change: Any, tmp_path: Pa
     assert events == ["main_process_start", "reload_process_start", "reload_process_stop", "main_process_stop"]
 
 
-async def watched(folder: Path, name: str, text: str, server: Server, pattern: str) -> None:
-    """Change a file until that was seen: nobody says from when on it is watched."""
-    for attempt in range(20):
-        (folder / name).write_text(text + "#" * attempt)
-        try:
-            await asyncio.to_thread(server.wait_for, pattern, 1, 1)
-        except AssertionError:
-            continue
-        return
-    raise AssertionError(server.output)
-
-
 @pytest.mark.usefixtures("needs_watchfiles")
 async def test_code_with_an_error_waits_for_the_next_change(start: Start, tmp_path: Path) -> None:
     (tmp_path / "part.py").write_text("answer = 'one'\n")
     body = VERSION.replace('text("one")', "text(part.answer)")
     server = start("import part\n" + program(body), json.dumps({"auto_reload": True}))
     port = server.wait_until_ready()
-    await watched(tmp_path, "part.py", "answer = (\n", server, r"part\.py changed")
+    (tmp_path / "part.py").write_text("answer = (\n")
+    await seen(server, r"part\.py changed")
     await seen(server, "SyntaxError: '\\(' was never closed")
     await seen(server, "restart given up, 1 worker old, 0 new: .* waiting for the next change")
     assert await get(port, "/version") == (200, "one")
@@ -203,7 +194,8 @@ async def test_first_start_that_fails_waits_for_a_change(start: Start, tmp_path:
     """
     server = start("import part\n" + program(body), json.dumps({"auto_reload": True}))
     await seen(server, "before it was ready, waiting for a change of the code")
-    await watched(tmp_path, "part.py", "works = True\n", server, r"ferrows \S+ on http")
+    (tmp_path / "part.py").write_text("works = True\n")
+    await seen(server, r"ferrows \S+ on http")
     assert await asyncio.to_thread(server.stop) == 0
 
 
@@ -227,24 +219,36 @@ def test_watcher_wants_code_and_everything_below_other_folders(tmp_path: Path) -
 
 
 @pytest.mark.usefixtures("needs_watchfiles")
-def test_watcher_reports_what_changed_together(tmp_path: Path) -> None:
+@pytest.mark.parametrize("delay", [0, 0.5], ids=["at once", "in a slow folder"])
+def test_watcher_that_has_started_reports_what_changes_then(
+    tmp_path: Path, delay: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import watchfiles
+
+    watch = watchfiles.watch
+
+    def watch_late(*arguments: Any, **options: Any) -> Any:
+        time.sleep(delay)
+        yield from watch(*arguments, **options)
+
+    monkeypatch.setattr(watchfiles, "watch", watch_late)
     watcher = Watcher([tmp_path])
-    reported: list[list[str]] = []
-    told = threading.Event()
-
-    def report(paths: Any) -> None:
-        reported.append(list(paths))
-        told.set()
-
-    watcher.start(report)
+    reported: queue.Queue[Any] = queue.Queue()
+    watcher.start(reported.put)
     try:
-        for attempt in range(100):
-            (tmp_path / "app.py").write_text(f"{attempt}")
-            if told.wait(0.2):
-                break
+        (tmp_path / "app.py").write_text("changed")
+        assert reported.get(timeout=60) == [str(tmp_path.resolve() / "app.py")]
     finally:
         watcher.stop()
-    assert reported[0] == [str(tmp_path.resolve() / "app.py")]
+
+
+@pytest.mark.usefixtures("needs_watchfiles")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_watcher_that_cannot_watch_holds_nobody_up(tmp_path: Path) -> None:
+    folder = tmp_path / "code"
+    watcher = Watcher([folder])
+    watcher.start(lambda paths: None)
+    watcher.stop()
 
 
 def test_watcher_without_its_package_names_the_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

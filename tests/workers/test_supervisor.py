@@ -18,7 +18,7 @@ from ferrows.server.listeners import Listeners
 from ferrows.server.supervisor import Supervisor
 from ferrows.server.target import Post
 
-WAIT = 10
+WAIT = 60
 
 
 class Played:
@@ -39,7 +39,9 @@ class Played:
 
     def kill(self) -> None:
         self.signals.append("kill")
-        self.end(-9)
+        self.code = -9
+        # What it was told can still be read.
+        self.control.shutdown(socket.SHUT_WR)
 
     def say(self, line: str) -> None:
         self.control.sendall(f"{line}\n".encode())
@@ -55,6 +57,17 @@ class Played:
         self.code = code
         self.control.close()
 
+    def end_with(self, line: str, code: int) -> None:
+        """Say something last, which is heard no sooner than the end is seen."""
+
+        def poll() -> int:
+            if self.code is None:
+                self.say(line)
+                self.code = code
+            return code
+
+        self.poll = poll  # type: ignore[method-assign]
+
 
 class Stage:
     """The target of a supervisor that runs in a thread."""
@@ -65,6 +78,7 @@ class Stage:
         self.fresh = True
         self.failures: list[OSError] = []
         self.played: queue.Queue[Played] = queue.Queue()
+        self.all: list[Played] = []
         self.code: Any = None
         self._pids = iter(range(1001, 2000))
         self.listeners = listeners = Listeners.bound({"host": "127.0.0.1", "port": 0}, workers)
@@ -85,6 +99,7 @@ class Stage:
         if self.failures:
             raise self.failures.pop()
         played = Played(next(self._pids), post.control.dup())
+        self.all.append(played)
         self.played.put(played)
         return played
 
@@ -126,16 +141,23 @@ def stage(app: App, caplog: pytest.LogCaptureFixture) -> Iterator[Callable[..., 
             with contextlib.suppress(OSError):
                 member.child.end(0)  # type: ignore[attr-defined]
         each.ended()
+        for played in each.all:
+            played.control.close()
 
 
 def until(caplog: pytest.LogCaptureFixture, text: str) -> None:
     """Wait for a line of the log."""
+    eventually(lambda: text in caplog.text, f"{text!r} is not in:\n", caplog)
+
+
+def eventually(condition: Callable[[], bool], what: str = "", caplog: pytest.LogCaptureFixture | None = None) -> None:
+    """Wait for what only looking can tell."""
     event = threading.Event()
     for _ in range(WAIT * 50):
-        if text in caplog.text:
+        if condition():
             return
         event.wait(0.02)
-    raise AssertionError(f"{text!r} is not in:\n{caplog.text}")
+    raise AssertionError(what + ("" if caplog is None else caplog.text))
 
 
 def restart(stage: Stage) -> None:
@@ -201,11 +223,20 @@ def test_worker_that_takes_long_to_start_is_told_of(
 
 def test_worker_that_was_ready_just_before_its_end_counts_as_that(stage: Any, caplog: pytest.LogCaptureFixture) -> None:
     played = stage(1)
-    worker = played.next()
-    worker.code = 5
-    worker.say("ready loop")
+    played.next().end_with("ready loop", 5)
     until(caplog, "ended with exit code 5, another one starts at once")
-    worker.control.close()
+
+
+def test_stop_that_is_the_last_word_of_a_worker_is_heard(stage: Any, caplog: pytest.LogCaptureFixture) -> None:
+    played = stage(1)
+    worker = played.next("ready loop")
+    until(caplog, "(1 worker, ")
+    worker.end_with("stop", 0)
+    successor = played.next()
+    assert successor.heard() == "stop"
+    successor.end(0)
+    assert played.ended() == 0
+    assert "worker 1 (process 1001) asks for it: stopping" in caplog.text
 
 
 def test_line_that_is_closed_is_no_end(stage: Any, caplog: pytest.LogCaptureFixture) -> None:
@@ -216,10 +247,7 @@ def test_line_that_is_closed_is_no_end(stage: Any, caplog: pytest.LogCaptureFixt
     # Who cannot be told is terminated.
     played.supervisor._requests.append(("stop", ""))
     played.supervisor._wake()
-    for _ in range(1000):
-        if worker.signals:
-            break
-        threading.Event().wait(0.02)
+    eventually(lambda: worker.signals != [])
     worker.code = 0
     assert played.ended() == 0
     assert worker.signals == ["terminate"]
@@ -331,6 +359,8 @@ def test_worker_that_was_killed_after_a_restart_does_not_count_at_the_end(
     restart(played)
     new = played.next("ready loop")
     until(caplog, "did not end in time and is killed")
+    # The line comes first.
+    eventually(lambda: old.code is not None)
     assert old.signals == ["kill"]
     app.config.GRACEFUL_SHUTDOWN_TIMEOUT = 60
     new.say("stop")

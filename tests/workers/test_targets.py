@@ -25,7 +25,7 @@ from ferrows.server import bind_socket, bind_sockets, is_worker
 from ferrows.server.importing import import_app
 from ferrows.server.listeners import Listeners
 from ferrows.server.member import how_it_ended
-from ferrows.server.target import Import, Program
+from ferrows.server.target import Import, Post, Program, _started
 from ferrows.server.worker import Worker, main, send_import
 
 from .harness import Start, close_code, get, is_alive, open_on_every_worker, open_websockets, program, until
@@ -251,6 +251,45 @@ def test_worker_of_another_app_is_an_error(monkeypatch: pytest.MonkeyPatch) -> N
         assert is_worker()
         with pytest.raises(ServerError, match="a worker of app 'one', and it was to run 'other'"):
             App("other", env_prefix=None).run(port=0)
+
+
+def test_signal_while_a_worker_starts_is_not_lost_and_does_not_end_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = (signal.SIGINT, signal.SIGHUP)
+    seen: list[int] = []
+
+    def popen(*arguments: Any, **options: Any) -> Any:
+        for number in numbers:
+            os.kill(os.getpid(), number)
+        return started(*arguments, **options)
+
+    code = """
+    import os, signal
+    from ferrows.server.worker import Worker
+    numbers = (signal.SIGINT, signal.SIGHUP)
+    for number in numbers:
+        os.kill(os.getpid(), number)
+    worker = Worker.inherited("tested")
+    for number in numbers:
+        os.kill(os.getpid(), number)
+    # Processes that it starts are to get them.
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == set()
+    worker.control.send(b"alive")
+    """
+    started = subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", popen)
+    before = {number: signal.signal(number, lambda number, frame: seen.append(number)) for number in numbers}
+    ours, theirs = socket.socketpair()
+    try:
+        with ours, theirs, contextlib.closing(bind_socket("127.0.0.1", 0)) as sock:
+            post = Post("tested", theirs, ours, [sock], {}, lambda worker: pytest.fail("not here"), lambda: None)
+            child = _started([sys.executable, "-c", textwrap.dedent(code)], post)
+            theirs.close()
+            assert sorted(seen) == sorted(numbers)
+            assert ours.recv(100) == b"alive"
+            assert child.wait(60) == 0
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def test_program_for_workers_is_none_for_people() -> None:

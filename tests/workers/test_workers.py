@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import os
 import signal
 import textwrap
 import time
+from pathlib import Path
 
 import pytest
 import websockets
@@ -43,7 +45,7 @@ async def test_sigterm_ends_every_connection_with_its_code(start: Start, no_uvlo
     server.send(signal.SIGTERM)
     assert set(await codes) == {1001}
     assert await asyncio.to_thread(server.ended) == 0
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 15
     events = [line.split() for line in server.lines if line.startswith(("main_", "before_", "after_"))]
     own = str(server.pid)
     assert (events[0], events[-1]) == (["main_process_start", own], ["main_process_stop", own])
@@ -66,13 +68,13 @@ async def test_killed_worker_is_replaced_and_nobody_else_notices(start: Start) -
     failures = []
 
     async def talk(ws: websockets.ClientConnection) -> int:
-        for number in range(10_000):
+        for number in itertools.count():
             if done.is_set():
                 return number
             await ws.send(str(number))
             if await ws.recv() != str(number):
                 failures.append(number)
-        return 0
+        raise AssertionError
 
     done = asyncio.Event()
     others = [asyncio.create_task(talk(ws)) for ws, pid in opened.items() if pid != victim]
@@ -86,7 +88,7 @@ async def test_killed_worker_is_replaced_and_nobody_else_notices(start: Start) -
     while set(opened.values()) <= known:
         opened.update(await open_websockets(port, 1))
     # It takes a tenth of it where nobody else wants the processor.
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 15
     done.set()
     assert min(await asyncio.gather(*others)) > 0
     assert failures == []
@@ -137,7 +139,12 @@ async def test_sighup_replaces_every_worker_without_a_refused_connection(start: 
 
 
 async def test_no_request_is_lost_while_workers_are_replaced(start: Start) -> None:
-    server = start(program(), workers(2))
+    body = """
+    import ferrows.server.protocols.http_protocol as http
+    # What a new connection has for its request: a client that has to wait for a processor may need longer.
+    http.NEW_GRACE = 10
+    """
+    server = start(program(body), workers(2))
     port = server.wait_until_ready()
     done = asyncio.Event()
 
@@ -174,8 +181,9 @@ async def test_ctrl_c_reaches_the_group_and_counts_once(start: Start) -> None:
     body = """
     @app.before_server_stop
     async def linger(app):
-        say("stopping")
-        await asyncio.sleep(0.3)
+        # Until every process has been told.
+        while not os.path.exists("told"):
+            await asyncio.sleep(0.02)
     """
     server = start(program(body), workers(2))
     port = server.wait_until_ready()
@@ -185,6 +193,7 @@ async def test_ctrl_c_reaches_the_group_and_counts_once(start: Start) -> None:
     # systemd too tells every process of a service.
     for pid in set(opened.values()):
         os.kill(pid, signal.SIGTERM)
+    Path(os.readlink(f"/proc/{server.pid}/cwd"), "told").touch()
     assert set(await codes) == {1001}
     assert await asyncio.to_thread(server.ended) == 0
     assert "Traceback" not in server.output and "cancelled" not in server.output
@@ -204,7 +213,7 @@ def test_second_signal_ends_what_hangs(start: Start) -> None:
     began = time.monotonic()
     server.interrupt()
     assert server.ended() == 0
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 15
 
 
 async def test_worker_that_does_not_end_is_killed_at_the_deadline(start: Start) -> None:
@@ -274,7 +283,7 @@ async def test_readiness_fails_on_every_worker_before_the_socket_closes(start: S
 
 async def until_draining(port: int) -> None:
     in_a_row = 0
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while in_a_row < 10:
         assert time.monotonic() < deadline
         in_a_row = in_a_row + 1 if (await get(port, "/ready"))[0] == 503 else 0

@@ -30,7 +30,7 @@ from ..server.worker import is_worker
 from .failure import Failure
 from .options import from_environment, options
 from .target import CodeError, hosted, load
-from .waiting import wait_for_change
+from .waiting import Changes
 
 __all__ = ["arguments_given", "run"]
 
@@ -51,13 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise Failure(str(error)) from None
     loop = _use_uvloop(given.get("loop"))
     target = given["target"]
-    try:
-        found = load(target, factory=given.get("factory", False), app_dir=given.get("app_dir"))
-    except CodeError as failure:
-        # A worker's supervisor waits, if there is one.
-        if not given.get("again") or not _reloads(given) or is_worker():
-            raise
-        wait_for_change(failure, _code(given), given.get("reload_dir", ()))
+    found = _loaded(target, given)
     app = hosted(found, target, **{name: given[name] for name in ("root_path", "lifespan") if name in given})
     app.config.update({option.setting: given[option.name] for option in options() if option.setting in _of(given)})
     app.config.update(loop)
@@ -69,6 +63,22 @@ def run(arguments: argparse.Namespace) -> int:
     except Exception as error:
         raise _explained(error, given) from None
     return 0
+
+
+def _loaded(target: str, given: Mapping[str, Any]) -> Any:
+    """Load what the target names; with ``--reload`` code that cannot be loaded is waited for."""
+    # A worker's supervisor waits, if there is one.
+    waits = given.get("again") and _reloads(given) and not is_worker()
+    changes = Changes(_code(given), given.get("reload_dir", ())) if waits else None
+    try:
+        return load(target, factory=given.get("factory", False), app_dir=given.get("app_dir"))
+    except CodeError as failure:
+        if changes is None:
+            raise
+        changes.wait(failure)
+    finally:
+        if changes is not None:
+            changes.stop()
 
 
 def arguments_given(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -15,43 +15,56 @@ from ..exceptions import FerrowsException
 from ..server.reload import Watcher
 from .failure import Failure, show
 
-__all__ = ["wait_for_change"]
+__all__ = ["Changes"]
 
 _LOOK: Final = 0.5
 """Seconds after which, at the latest, a signal is seen."""
 
 
-def wait_for_change(failure: Failure, code: Path, everything: Iterable[str | os.PathLike[str]] = ()) -> NoReturn:
-    """Say what is wrong and, when a file below ``code`` or ``everything`` has changed, run the program again.
+class Changes:
+    """What changes of the code from before it is loaded: an editor may still be writing what turns out to be wrong."""
 
-    It takes the place of this process, in which a part of the modules is loaded. SIGINT and SIGTERM end it as they end
-    a server, with 0. Failure where nothing can be watched.
-    """
-    try:
-        watcher = Watcher([code], everything)
-    except (FerrowsException, ValueError) as error:
-        raise Failure(str(error)) from None
-    show(failure)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _leave)
-    changed = threading.Event()
-    found: list[str] = []
+    def __init__(self, code: Path, everything: Iterable[str | os.PathLike[str]] = ()) -> None:
+        """Watch what lies below ``code`` and ``everything``, where that is possible."""
+        self._changed = threading.Event()
+        self._paths: Sequence[str] = ()
+        self._watcher: Watcher | None = None
+        try:
+            self._watcher = Watcher([code], everything)
+        except (FerrowsException, ValueError) as error:
+            # Whoever needs it will be told.
+            self._obstacle = str(error)
+        else:
+            self._watcher.start(self._report)
 
-    def report(paths: Sequence[str]) -> None:
-        found.extend(paths)
-        changed.set()
+    def stop(self) -> None:
+        """Watch no more."""
+        if self._watcher is not None:
+            self._watcher.stop()
 
-    try:
-        watcher.start(report)
+    def wait(self, failure: Failure) -> NoReturn:
+        """Say what is wrong and, when a file has changed, run the program again.
+
+        It takes the place of this process, in which a part of the modules is loaded. SIGINT and SIGTERM end it as they
+        end a server, with 0. Failure where nothing can be watched.
+        """
+        if self._watcher is None:
+            raise Failure(self._obstacle)
+        show(failure)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, _leave)
         _say("waiting for a change of the code")
         # A signal that comes just before a thread waits for a lock does not end that waiting: its handler is run after.
-        while not changed.wait(_LOOK):
+        while not self._changed.wait(_LOOK):
             pass
-    finally:
-        watcher.stop()
-    _say(f"{found[0]} changed: starting again")
-    sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+        self.stop()
+        _say(f"{self._paths[0]} changed: starting again")
+        sys.stdout.flush()
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+    def _report(self, paths: Sequence[str]) -> None:
+        self._paths = self._paths or paths
+        self._changed.set()
 
 
 def _say(line: str) -> None:

@@ -15,6 +15,9 @@ __all__ = ["Watcher"]
 _QUIET: Final = 50
 """Milliseconds without a further change after which those that there were are reported."""
 
+_LOOK: Final = 0.5
+"""Seconds after which, at the latest, a signal is seen while the watching begins."""
+
 
 class Watcher:
     """Reports changes of ``*.py`` files below some folders, and of every file below others.
@@ -35,13 +38,19 @@ class Watcher:
             if not folder.is_dir():
                 raise ValueError(f"reload_dir must be folders that exist, not {str(folder)!r}")
         self.folders = sorted({folder.resolve() for folder in code} | set(self.everything))
-        self._stop = threading.Event()
+        self._stop = _Stop()
         self._thread: threading.Thread | None = None
 
     def start(self, report: Callable[[Sequence[str]], None]) -> None:
-        """Watch in a thread, which calls ``report`` with the paths that have changed together."""
+        """Watch in a thread, which calls ``report`` with the paths that have changed together.
+
+        What changes after this has returned is reported: large folders take their time.
+        """
         self._thread = threading.Thread(target=self._run, args=(report,), name="ferrows-reload", daemon=True)
         self._thread.start()
+        # A signal that comes just before a thread waits for a lock does not end that waiting: its handler is run after.
+        while not self._stop.asked.wait(_LOOK):
+            pass
 
     def stop(self) -> None:
         """Watch no more."""
@@ -60,5 +69,21 @@ class Watcher:
         changes = self._watch(
             *self.folders, watch_filter=self.wants, stop_event=self._stop, step=_QUIET, rust_timeout=500
         )
-        for found in changes:
-            report(sorted({path for _, path in found}))
+        try:
+            for found in changes:
+                report(sorted({path for _, path in found}))
+        finally:
+            # It cannot watch: nobody is to wait for that.
+            self._stop.asked.set()
+
+
+class _Stop(threading.Event):
+    """What ends the watching, and tells when that has begun: it is asked as soon as the folders are watched."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = threading.Event()
+
+    def is_set(self) -> bool:
+        self.asked.set()
+        return super().is_set()

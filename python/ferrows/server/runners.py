@@ -10,7 +10,7 @@ import socket
 import ssl as ssl_module
 import sys
 import threading
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -24,6 +24,7 @@ from .banner import log_banner
 from .beginning import Entrance
 from .descriptors import keep_a_spare
 from .goodbye import stop_line, stopped_line
+from .interrupts import acting_on
 from .joined import JoinedServers
 from .loop import loop_name, new_event_loop
 from .protocols.http_protocol import HttpProtocol
@@ -297,22 +298,10 @@ async def _serve(
     log(stopped_line(server.loop.time() - begun))
 
 
-@contextlib.contextmanager
-def _signals(server: AsyncioServer) -> Iterator[None]:
+def _signals(server: AsyncioServer) -> contextlib.AbstractContextManager[None]:
     """Let SIGINT and SIGTERM stop the server, and a second one stop it at once; as before at the end."""
-    handled = []
-    for number in (signal_module.SIGINT, signal_module.SIGTERM):
-        try:
-            server.loop.add_signal_handler(number, _stop_for, server, number)
-        except (NotImplementedError, RuntimeError, ValueError):
-            logger.debug("signal %s cannot be handled by the event loop here", number)
-        else:
-            handled.append(number)
-    try:
-        yield
-    finally:
-        for number in handled:
-            server.loop.remove_signal_handler(number)
+    numbers = (signal_module.SIGINT, signal_module.SIGTERM)
+    return acting_on(server.loop, {number: functools.partial(_stop_for, server, number) for number in numbers})
 
 
 def _stop_for(server: AsyncioServer, number: signal_module.Signals) -> None:

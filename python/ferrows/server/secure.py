@@ -8,6 +8,7 @@ import ssl
 from collections.abc import Coroutine, Mapping
 from typing import Any, Final, cast
 
+from ..deadlines import deadlines
 from ..log import error_logger
 from .beginning import Beginning, BegunConnInfo, Entrance
 from .flood import Flood
@@ -86,14 +87,16 @@ class SecureConnection(Beginning, asyncio.Protocol):
 
     def shutdown(self, code: int = 1001) -> None:
         """Let a client that has only just connected go on, to be told afterwards: it could not know."""
-        self.loop.call_later(max(0.0, self.begun + NEW_GRACE - self.loop.time()), self._give_up)
+        # Not a timer of its own: what the client sent while the loop was held up has not been read.
+        deadlines(self.loop, max(0.0, self.begun + NEW_GRACE - self.loop.time())).add(self)
 
     def abort(self) -> None:
         """Drop the connection."""
         self._aborted = True
         super().abort()
 
-    def _give_up(self) -> None:
+    def deadline_passed(self) -> None:
+        """Give up, since a server that stops has waited long enough."""
         if self._handshake is not None:
             self.abort()
 

@@ -188,7 +188,7 @@ def bind_unix_socket(path: str | os.PathLike[str], mode: int = 0o666, backlog: i
         raise FileExistsError(errno.EEXIST, "what exists is not a socket", str(location))
     if _is_alive(location):
         raise OSError(errno.EADDRINUSE, f"a server listens on the Unix socket {location} already")
-    temporary = f"{location}.{secrets.token_hex(4)}"
+    temporary = str(_beside(location))
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         sock.bind(temporary)
@@ -231,8 +231,18 @@ def remove_unix_socket(path: str | os.PathLike[str] | None) -> None:
     if not path:
         return
     location = Path(path)
-    if _is_socket(location) and not _is_alive(location):
-        location.unlink(missing_ok=True)
+    if not _is_socket(location) or _is_alive(location):
+        return
+    # Another server may have taken the path just now. What is removed is looked at once more where nobody can.
+    aside = _beside(location)
+    with suppress(FileNotFoundError):
+        os.rename(location, aside)
+        try:
+            if _is_alive(aside):
+                with suppress(FileExistsError):  # A third one has it.
+                    os.link(aside, location)
+        finally:
+            aside.unlink(missing_ok=True)
 
 
 def _resolve(host: str | None, port: int) -> list[tuple[socket.AddressFamily, Any]]:
@@ -252,6 +262,11 @@ def _authority(host: str | None, port: int) -> str:
     if host is None:
         return f"{ALL_INTERFACES}:{port}"
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _beside(location: Path) -> Path:
+    """A name in the same folder that nobody has."""
+    return location.with_name(f"{location.name}.{secrets.token_hex(4)}")
 
 
 def _is_socket(path: Path) -> bool:

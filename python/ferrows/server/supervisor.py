@@ -244,17 +244,22 @@ class Supervisor:
         self._selector.close()
 
     def _listen_to(self, member: Member) -> None:
-        for line in member.receive():
-            word, _, rest = line.partition(" ")
-            if word == "ready" and member.state is State.STARTING:
-                self._welcome(member, rest, time.monotonic())
-            elif word == "stop":
-                self._requests.append(("stop", f"{member} asks for it"))
+        self._hear(member, time.monotonic())
         if member.child.poll() is not None:
             # Its end of the pair is closed: there is no more to hear, and a closed one would be readable for ever.
             self._take_leave(member, member.child.poll() or 0, time.monotonic())
         elif not self._is_open(member):
             self._selector.unregister(member.control)
+
+    def _hear(self, member: Member, now: float) -> None:
+        for line in member.receive():
+            word, _, rest = line.partition(" ")
+            if word == "ready" and member.state is State.STARTING:
+                self._welcome(member, rest, now)
+            elif word == "stop":
+                self._requests.append(("stop", f"{member} asks for it"))
+                # It may be heard in the middle of a turn, which does not look at the requests again before it waits.
+                self._wake()
 
     def _is_open(self, member: Member) -> bool:
         try:
@@ -294,11 +299,8 @@ class Supervisor:
         """A process has ended; see to what follows from that."""
         if member not in self._members:
             return
-        if member.state is State.STARTING:
-            for line in member.receive():
-                word, _, rest = line.partition(" ")
-                if word == "ready":
-                    self._welcome(member, rest, now)
+        # What it said before it ended counts.
+        self._hear(member, now)
         self._members.discard(member)
         with contextlib.suppress(KeyError):
             self._selector.unregister(member.control)

@@ -22,16 +22,15 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, NoReturn, Protocol
 
 from ..exceptions import ServerError
-from .worker import Worker, send_import
+from .interrupts import held
+from .worker import LEFT_TO_THE_SUPERVISOR, Worker, send_import
 
 __all__ = ["Child", "Fork", "Import", "Post", "Program", "Target"]
 
@@ -174,7 +173,7 @@ class Fork:
             return _Forked(pid)
         code = 1
         try:
-            for number in (signal.SIGINT, signal.SIGHUP):
+            for number in LEFT_TO_THE_SUPERVISOR:
                 signal.signal(number, signal.SIG_IGN)
             post.leave()
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
@@ -228,23 +227,9 @@ class _Forked:
 def _started(command: list[str], post: Post) -> subprocess.Popen[bytes]:
     descriptors = [post.control.fileno(), *(sock.fileno() for sock in post.sockets)]
     environment = {**os.environ, **Worker.environment(post.control, post.sockets, post.app_name)}
-    with _uninterrupted():
+    # To ignore them instead while the process starts, so that it inherits that, would lose what this one is told.
+    with held(LEFT_TO_THE_SUPERVISOR):
         return subprocess.Popen(command, pass_fds=descriptors, env=environment, cwd=_FOLDER)
-
-
-@contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Let a process that starts ignore Ctrl-C and a hangup: it inherits that, and its supervisor will speak to it."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            # None: it is not Python's, and cannot be put back.
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
 def _folder_of(module: str) -> Path | None:

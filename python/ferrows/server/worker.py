@@ -15,21 +15,26 @@ import socket
 import stat
 import struct
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from ..exceptions import ServerError
 from ..log import error_logger, logger
 from .importing import import_app
+from .interrupts import acting_on
 from .loop import loop_name
 
 if TYPE_CHECKING:
     from .async_server import AsyncioServer
 
-__all__ = ["Worker", "is_worker", "send_import"]
+__all__ = ["LEFT_TO_THE_SUPERVISOR", "Worker", "is_worker", "send_import"]
 
 _VARIABLE: Final = "FERROWS_WORKER"
 """Says which file descriptors a worker inherited: the pair's, with its inode, and those of the listening sockets."""
+
+LEFT_TO_THE_SUPERVISOR: Final = tuple(number for number in signal.Signals if number.name in ("SIGINT", "SIGHUP"))
+"""Ctrl-C and a terminal's hangup reach the whole group of processes; what they mean is the supervisor's to say."""
 
 
 def is_worker() -> bool:
@@ -66,6 +71,7 @@ class Worker:
             raise ServerError(f"this process is a worker of app {app!r}, and it was to run {name!r}")
         for number in (control, *sockets):
             os.set_inheritable(number, False)
+        _be_deaf()
         return cls(socket.socket(fileno=control), [socket.socket(fileno=number) for number in sockets])
 
     @staticmethod
@@ -76,35 +82,19 @@ class Worker:
 
     @contextlib.contextmanager
     def attached(self, server: AsyncioServer) -> Iterator[None]:
-        """Let the supervisor, and SIGTERM, stop the server.
-
-        Ctrl-C and a terminal's hangup reach the whole group of processes; what they mean is the supervisor's to say.
-        """
+        """Let the supervisor, and SIGTERM, stop the server."""
         loop = server.loop
-        handled = []
-        actions = {
-            signal.SIGTERM: lambda: self._stop(server, restart=False),
-            signal.SIGINT: _leave_to_the_supervisor,
-            signal.SIGHUP: _leave_to_the_supervisor,
-        }
-        for number, action in actions.items():
+        actions = dict.fromkeys(LEFT_TO_THE_SUPERVISOR, _leave_to_the_supervisor)
+        actions[signal.SIGTERM] = lambda: self._stop(server, restart=False)
+        # Until the process ends, what a signal does by default would kill it.
+        with acting_on(loop, actions, afterwards=signal.SIG_IGN):
+            loop.add_reader(self.control, self._receive, server)
+            server.ask_supervisor = self._ask_to_stop
             try:
-                loop.add_signal_handler(number, action)
-            except (RuntimeError, ValueError):
-                logger.debug("signal %s cannot be handled by the event loop here", number)
-            else:
-                handled.append(number)
-        loop.add_reader(self.control, self._receive, server)
-        server.ask_supervisor = self._ask_to_stop
-        try:
-            yield
-        finally:
-            server.ask_supervisor = None
-            loop.remove_reader(self.control)
-            for number in handled:
-                loop.remove_signal_handler(number)
-                # Until the process ends, the default would kill it.
-                signal.signal(number, signal.SIG_IGN)
+                yield
+            finally:
+                server.ask_supervisor = None
+                loop.remove_reader(self.control)
 
     def report_ready(self, server: AsyncioServer) -> None:
         """Tell the supervisor that connections are accepted."""
@@ -155,6 +145,15 @@ class Worker:
 
 
 def _leave_to_the_supervisor() -> None: ...
+
+
+def _be_deaf() -> None:
+    """Ignore what the supervisor has kept from this process while it started; what came meanwhile is forgotten."""
+    if threading.current_thread() is threading.main_thread():
+        for number in LEFT_TO_THE_SUPERVISOR:
+            signal.signal(number, signal.SIG_IGN)
+        # Processes that the worker starts are to get them.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, LEFT_TO_THE_SUPERVISOR)
 
 
 def _inherited() -> tuple[int, list[int], str] | None:

@@ -21,6 +21,8 @@ class Portal:
     def __init__(self, new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
         self._loop = new_loop()
         self._closed = False
+        # Set on the loop itself: one that has just been left by a SystemExit is not to be stopped while it ends.
+        self._ending = False
         self._thread = threading.Thread(target=self._run, name="ferrows test client", daemon=True)
         self._thread.start()
 
@@ -50,14 +52,18 @@ class Portal:
         if self._closed:
             return
         self._closed = True
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._loop.call_soon_threadsafe(self._end)
         if threading.current_thread() is not self._thread:
             self._thread.join(_GRACE)
+
+    def _end(self) -> None:
+        self._ending = True
+        self._loop.stop()
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
         try:
-            while not self._closed:
+            while not self._ending:
                 try:
                     self._loop.run_forever()
                 except (SystemExit, KeyboardInterrupt):
