@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from .._codec import Head
 from ..log import error_logger
 from ..server.body import BodyReader
+from ..server.writer import SENDS_A_TURN
 from .exchange import ClientDisconnected, Exchange, repeats_disconnect
 from .response import COMPLETE, WAITING, WRITING, Responder
 from .scope import Event, http_scope
@@ -119,8 +120,12 @@ class HTTPExchange(Exchange, Responder):
         if not more:
             self._wake()
             protocol.complete(self)
-        elif protocol.write_paused:
+            return
+        self.pieces += 1
+        if protocol.write_paused:
             await protocol.drain()
+        elif not self.pieces % SENDS_A_TURN:
+            await asyncio.sleep(0)
 
     # ---- what the protocol calls
 

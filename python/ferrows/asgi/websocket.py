@@ -11,6 +11,7 @@ from ..exceptions import WebsocketClosed
 from ..handshake import Handshake
 from ..log import error_logger
 from ..request import Request
+from ..server.writer import SENDS_A_TURN
 from ..websocket import Websocket
 from .exchange import ClientDisconnected, Exchange, repeats_disconnect
 from .response import Responder, encode_fields
@@ -237,7 +238,10 @@ class WebsocketExchange(Exchange):
         more = bool(event.get("more_body", False))
         denial.write(bytes(event.get("body", b"")), more)
         if more:
+            denial.pieces += 1
             await self.protocol.drain()
+            if not denial.pieces % SENDS_A_TURN:
+                await asyncio.sleep(0)
         else:
             self._closed = True
             self._wake()
