@@ -1,4 +1,4 @@
-"""Redaction: what the access log shows of what a client sent."""
+"""Redaction: what the logs show of what a client sent."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
-__all__ = ["LOGGED_LINE", "hide_parameter", "shown", "shown_line"]
+__all__ = ["LOGGED_LINE", "hide_parameter", "printable", "shown", "shown_line"]
 
 LOGGED_LINE: Final = 256
 """Bytes of a request line that are shown where it is none."""
@@ -30,6 +30,16 @@ def shown_line(octets: bytes) -> str:
     """Return what has arrived of a first line, up to the first control character; "-" where that is nothing."""
     line = re.split(rb"[\x00-\x1f\x7f]", octets, maxsplit=1)[0]
     return (shown(line[:LOGGED_LINE]) + ("..." if len(line) > LOGGED_LINE else "")).strip() or "-"
+
+
+def printable(text: str) -> str:
+    """Return text without what would begin a line of its own in a log, or command a terminal: that comes escaped."""
+    if text.isprintable():
+        return text
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
+        for character in text
+    )
 
 
 _PARAMETER: Final = re.compile(rb"([^&= ]*)=([^& ]*)")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._codec import Head
 from ..log import error_logger
+from ..redaction import printable
 from ..server.body import BodyReader
 from ..server.writer import SENDS_A_TURN
 from .exchange import ClientDisconnected, Exchange, repeats_disconnect
@@ -151,7 +152,7 @@ class HTTPExchange(Exchange, Responder):
     # ---- the end
 
     def _describe(self, scope: dict[str, Any]) -> str:
-        return f"{scope['method']} {scope['path']}"
+        return f"{scope['method']} {printable(scope['path'])}"
 
     def _excuses(self, error: BaseException) -> bool:
         return self.disconnected and repeats_disconnect(error)

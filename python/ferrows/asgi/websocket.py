@@ -10,6 +10,7 @@ from .._codec import Head
 from ..exceptions import WebsocketClosed
 from ..handshake import Handshake
 from ..log import error_logger
+from ..redaction import printable
 from ..request import Request
 from ..server.writer import SENDS_A_TURN
 from ..websocket import Websocket
@@ -98,7 +99,7 @@ class WebsocketExchange(Exchange):
             if self.ws is not None:
                 self.ws.end_connection()
             elif not self._closed and not self.disconnected:
-                error_logger.error("websocket %s: the application returned without an answer", scope["path"])
+                error_logger.error("%s: the application returned without an answer", self._describe(scope))
                 self._refuse_broken()
         except BaseException as error:
             self._failed(error, scope)
@@ -250,7 +251,7 @@ class WebsocketExchange(Exchange):
     # ---- the end
 
     def _describe(self, scope: dict[str, Any]) -> str:
-        return f"websocket {scope['path']}"
+        return f"websocket {printable(scope['path'])}"
 
     def _excuses(self, error: BaseException) -> bool:
         over = self.disconnected or (self.ws is not None and not self.ws.open)
