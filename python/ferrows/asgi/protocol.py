@@ -193,6 +193,8 @@ class ASGIProtocol(WebSocketProtocol):
             return data
         if self._discarded > DISCARD_LIMIT:
             self._end(linger=True)
+        elif reader.laborious:
+            self._give_way()
         return b""
 
     # ----------------------------------------------------------------------------------------------------------------

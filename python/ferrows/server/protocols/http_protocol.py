@@ -240,6 +240,8 @@ class HttpProtocol(HttpProtocolMixin, FerrowsProtocol):
                     data = self._body_reader.receive_data(data)
                 if self._body_reader.complete:
                     self._begin_request(self._body_reader.body, data)
+                elif self._body_reader.laborious:
+                    self._give_way()
         except HTTPException as error:
             self._reject(error)
 
@@ -289,6 +291,15 @@ class HttpProtocol(HttpProtocolMixin, FerrowsProtocol):
             self._broken_line = shown_line(self._head_reader.beginning(LOGGED_LINE + 1))
         self._head_reader = self._body_reader = None
         self._write_error(error)
+
+    def _give_way(self) -> None:
+        """Read no more of a body in this turn of the loop."""
+        self._pause_reading()
+        self.loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        if self._phase is _BODY:
+            self._resume_reading()
 
     # ----------------------------------------------------------------------------------------------------------------
     # Answering
