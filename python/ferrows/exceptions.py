@@ -107,6 +107,9 @@ class HandshakeError(FerrowsException):
 class RequestCancelled(FerrowsException):
     """The server gave a request up, because it shuts down or because the client left."""
 
+    quiet: ClassVar[bool] = True
+    """What a client can cause as often as it likes is no error of the application's."""
+
 
 # --------------------------------------------------------------------------------------------------------------------
 # HTTP
