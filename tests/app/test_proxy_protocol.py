@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from ferrows import App, Request, Websocket, json
 from ferrows.deadlines import _ALL
-from ferrows.server import AsyncioServer
+from ferrows.server import AsyncioServer, flood
 from ferrows.server.proxy_protocol import SIGNATURE, ProxyHeader, ProxyHeaderReader
 
 from .harness import Client, on_both_loops
@@ -303,9 +303,23 @@ async def assert_dropped(client: Client) -> None:
 
 
 @on_both_loops
-async def test_connection_without_its_header_is_dropped_with_one_line(
+async def test_many_connections_without_their_header_are_one_line_a_second(
     app: App, caplog: pytest.LogCaptureFixture
 ) -> None:
+    app.config.PROXY_PROTOCOL = "*"
+    async with running(app) as server:
+        begun = asyncio.get_running_loop().time()
+        for _ in range(50):
+            await assert_dropped(await opened(server, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"))
+        lines = len(caplog.records)
+        assert lines <= 1 + (asyncio.get_running_loop().time() - begun) / flood.QUIET
+
+
+@on_both_loops
+async def test_connection_without_its_header_is_dropped_with_one_line(
+    app: App, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flood, "QUIET", 0.0)
     app.config.PROXY_PROTOCOL = "127.0.0.1"
     async with running(app) as server:
         await assert_dropped(await opened(server, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"))

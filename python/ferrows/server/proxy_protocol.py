@@ -14,9 +14,9 @@ from ipaddress import ip_address
 from typing import Any, Final, NamedTuple, cast
 
 from ..deadlines import Deadlines, deadlines
-from ..log import error_logger
 from ..networks import Networks, parse_networks
 from .beginning import Beginning, BegunConnInfo, Entrance
+from .flood import Flood
 from .secure import SecureConnection, TLSEntrance
 
 __all__ = ["ProxiedConnection", "ProxyHeader", "ProxyHeaderReader", "behind_proxies"]
@@ -188,12 +188,18 @@ class ProxiedConnection(Beginning, asyncio.BufferedProtocol):
     this. One that is must send one before ``REQUEST_HEAD_TIMEOUT`` is over (§2: the receiver does not guess).
     """
 
-    __slots__ = ("_buffer", "_deadlines", "_networks", "_reader", "_tls")
+    __slots__ = ("_buffer", "_deadlines", "_drops", "_networks", "_reader", "_tls")
 
     def __init__(
-        self, entrance: Entrance, loop: asyncio.AbstractEventLoop, networks: Networks, tls: TLSEntrance | None = None
+        self,
+        entrance: Entrance,
+        loop: asyncio.AbstractEventLoop,
+        networks: Networks,
+        drops: Flood,
+        tls: TLSEntrance | None = None,
     ) -> None:
         super().__init__(entrance, loop)
+        self._drops = drops
         self._networks = networks
         self._tls = tls
         self._reader = ProxyHeaderReader()
@@ -247,7 +253,7 @@ class ProxiedConnection(Beginning, asyncio.BufferedProtocol):
         return str(peername[0]) if isinstance(peername, tuple) else ""
 
     def _refuse(self, reason: str) -> None:
-        error_logger.warning("connection from %s dropped: %s", self._peer() or "a local peer", reason)
+        self._drops.log(self.loop, f"connection from {self._peer() or 'a local peer'} dropped: {reason}")
         self.abort()
 
     def _stop_waiting(self) -> None:
@@ -291,7 +297,10 @@ def behind_proxies(
     if not networks:
         return None
 
+    # Anybody can send as many as he likes where everybody is named.
+    drops = Flood()
+
     def make(loop: asyncio.AbstractEventLoop) -> ProxiedConnection:
-        return ProxiedConnection(entrance, loop, networks, tls)
+        return ProxiedConnection(entrance, loop, networks, drops, tls)
 
     return make
