@@ -42,11 +42,14 @@ def printable(text: str) -> str:
     )
 
 
-_PARAMETER: Final = re.compile(rb"([^&= ]*)=([^& ]*)")
+# What is no parameter is taken as a whole too: to look for one at each of its octets would cost the square of them.
+_PARAMETER: Final = re.compile(rb"([^&= ]*+)=[^& ]*+|[^&= ]++")
 
 
 def _without_value(parameter: re.Match[bytes]) -> bytes:
     # Spelled as it may be: what the application decodes is decoded here.
+    if parameter[1] is None:
+        return parameter[0]
     name = unquote_to_bytes(parameter[1].replace(b"+", b" "))
     return parameter[1] + b"=***" if name in _hidden else parameter[0]
 
