@@ -588,6 +588,24 @@ async def test_sending_to_a_client_that_left_while_it_was_waited_for_raises() ->
 # ---- one request after the other
 
 
+async def test_client_that_leaves_before_its_next_request_has_its_turn_is_no_error(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == "/first":
+            # Its end is told to the protocol in the turn in which the next request is to begin.
+            (protocol,) = served.server.connections
+            protocol.transport.abort()
+        await reply(send)
+
+    async with serving(http_only(application)) as served:
+        client = await served.connect()
+        client.write(b"GET /first HTTP/1.1\r\nHost: a\r\n\r\nGET /second HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert await client.at_end()
+        await served.get("/other")
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
 async def test_pipelined_requests_are_answered_in_order() -> None:
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["path"] == "/0":

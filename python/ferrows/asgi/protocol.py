@@ -207,7 +207,9 @@ class ASGIProtocol(WebSocketProtocol):
     def _run_exchange(self) -> None:
         """Run the application for a request in a task of its own."""
         exchange = self._exchange
-        assert exchange is not None
+        if exchange is None:
+            # The client has left since its next request was read.
+            return
         # A context of its own too: that of the transport's callbacks may be another request's, whose application has
         # let reading go on. A name would be formatted for each task.
         context = self.app.context.copy()

@@ -548,8 +548,13 @@ class HttpProtocol(HttpProtocolMixin, FerrowsProtocol):
         self._waiting_before = transport.get_write_buffer_size()
         if linger and not self._half_closed and not transport.is_closing() and transport.can_write_eof():
             self._resume_reading()
-            transport.write_eof()
-            self._set_deadline(LINGER_TIMEOUT)
+            try:
+                transport.write_eof()
+            except OSError:
+                # The client has reset the connection, which asyncio learns when it next reads.
+                self.abort()
+            else:
+                self._set_deadline(LINGER_TIMEOUT)
         else:
             transport.close()
             self._set_deadline(STALL_TIMEOUT)
