@@ -266,7 +266,8 @@ class ASGIProtocol(WebSocketProtocol):
         if self.lost or self._phase is not _HANDLER:
             return
         if self._body_reader is not None and self.keep_alive:
-            if self.can_leave_body():
+            # What is missing of a body when the client has ended its direction never comes.
+            if self.can_leave_body() and not self._half_closed:
                 self._phase = _BODY
                 self._discarded = 0
                 self.request = self._head = None
