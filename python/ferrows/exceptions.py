@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, ClassVar
 
+from .redaction import printable
+
 __all__ = [
     "BadRequest",
     "ConnectionClosed",
@@ -63,7 +65,8 @@ class WebsocketClosed(FerrowsException):
         self.reason = reason
 
     def __str__(self) -> str:
-        return f"closed with {self.code}" + (f": {self.reason}" if self.reason else "")
+        # The reason is the peer's, and this may end up in a log.
+        return f"closed with {self.code}" + (f": {printable(self.reason)}" if self.reason else "")
 
 
 class ConnectionClosedOK(WebsocketClosed):
@@ -97,11 +100,15 @@ class HandshakeError(FerrowsException):
         self.body = body
 
     def __str__(self) -> str:
-        return f"{self.url}: {self.message}" if self.url else self.message
+        # The message may name what the server has sent.
+        return printable(f"{self.url}: {self.message}" if self.url else self.message)
 
 
 class RequestCancelled(FerrowsException):
     """The server gave a request up, because it shuts down or because the client left."""
+
+    quiet: ClassVar[bool] = True
+    """What a client can cause as often as it likes is no error of the application's."""
 
 
 # --------------------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ a proxy writes one of them and passes the others on as the client has sent them.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from .headers import parse_list, parse_parameters
@@ -31,18 +31,19 @@ def forwarded(config: Config, peer: str, lines: Callable[[str], list[str]]) -> d
     header = (config.REAL_IP_HEADER or "x-forwarded-for").lower()
     if header == "forwarded":
         hops = _forwarded_hops(lines(header))
-        at = _client(hops, networks, config.PROXIES_COUNT)
+        at = _client(len(hops), lambda index: hops[index].address, networks, config.PROXIES_COUNT)
         return {} if at is None else _known(hops[at])
-    hops = [_Hop(_node(entry)) for entry in parse_list(",".join(lines(header)))]
-    if header != "x-forwarded-for" and len(hops) != 1:
+    entries = parse_list(",".join(lines(header)))
+    if header != "x-forwarded-for" and len(entries) != 1:
         # Such a header has one address; what several mean cannot be told.
-        hops = []
-    at = _client(hops, networks, config.PROXIES_COUNT)
+        entries = []
+    # Each is read when it is asked for: a client may have put thousands before the one that counts.
+    at = _client(len(entries), lambda index: _node(entries[index]), networks, config.PROXIES_COUNT)
     return _known(
         _Hop(
-            None if at is None else hops[at].address,
-            _at(lines("x-forwarded-proto"), at, len(hops)),
-            _at(lines("x-forwarded-host"), at, len(hops)),
+            None if at is None else _node(entries[at]),
+            _at(lines("x-forwarded-proto"), at, len(entries)),
+            _at(lines("x-forwarded-host"), at, len(entries)),
         )
     )
 
@@ -55,16 +56,16 @@ class _Hop(NamedTuple):
     host: str | None = None
 
 
-def _client(hops: Sequence[_Hop], networks: Networks, count: int | None) -> int | None:
+def _client(hops: int, address_of: Callable[[int], str | None], networks: Networks, count: int | None) -> int | None:
     """Find the client among what each proxy has appended: from the right, the first that is no trusted proxy itself.
 
     An entry that cannot be read ends the search at the one to its right. With ``count`` it is so many from the right.
     """
     if count is not None:
-        return len(hops) - count if len(hops) >= count and hops[-count].address is not None else None
+        return hops - count if hops >= count and address_of(hops - count) is not None else None
     found = None
-    for index in reversed(range(len(hops))):
-        address = hops[index].address
+    for index in reversed(range(hops)):
+        address = address_of(index)
         if address is None:
             break
         found = index

@@ -134,6 +134,10 @@ class LineHandler(logging.StreamHandler[TextIO]):
 
 def _write(stream: TextIO, lines: str) -> None:
     """Write to a stream, past its buffer where it is a file's: what that cannot write, it keeps and tries again."""
+    encoding = getattr(stream, "encoding", None)
+    if encoding:
+        # A reason of a client's may hold what a stream in latin-1, or Windows' own, has no character for.
+        lines = lines.encode(encoding, "backslashreplace").decode(encoding)
     buffer = getattr(stream, "buffer", None)
     if os.name != "posix" or not isinstance(buffer, io.BufferedWriter) or not isinstance(buffer.raw, io.FileIO):
         stream.write(lines)

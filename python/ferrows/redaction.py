@@ -1,4 +1,4 @@
-"""Redaction: what the access log shows of what a client sent."""
+"""Redaction: what the logs show of what a client sent."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
-__all__ = ["LOGGED_LINE", "hide_parameter", "shown", "shown_line"]
+__all__ = ["LOGGED_LINE", "hide_parameter", "printable", "shown", "shown_line"]
 
 LOGGED_LINE: Final = 256
 """Bytes of a request line that are shown where it is none."""
@@ -32,11 +32,24 @@ def shown_line(octets: bytes) -> str:
     return (shown(line[:LOGGED_LINE]) + ("..." if len(line) > LOGGED_LINE else "")).strip() or "-"
 
 
-_PARAMETER: Final = re.compile(rb"([^&= ]*)=([^& ]*)")
+def printable(text: str) -> str:
+    """Return text without what would begin a line of its own in a log, or command a terminal: that comes escaped."""
+    if text.isprintable():
+        return text
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
+        for character in text
+    )
+
+
+# What is no parameter is taken as a whole too: to look for one at each of its octets would cost the square of them.
+_PARAMETER: Final = re.compile(rb"([^&= ]*+)=[^& ]*+|[^&= ]++")
 
 
 def _without_value(parameter: re.Match[bytes]) -> bytes:
     # Spelled as it may be: what the application decodes is decoded here.
+    if parameter[1] is None:
+        return parameter[0]
     name = unquote_to_bytes(parameter[1].replace(b"+", b" "))
     return parameter[1] + b"=***" if name in _hidden else parameter[0]
 

@@ -8,6 +8,7 @@ is visited at most once for a request, so that many routes cannot make one looku
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -432,10 +433,23 @@ class _Node(_Ends):
         self.tails: list[_Tail] = []
 
 
+_MOST_STEPS: Final = 5_000_000
+"""What matching one segment may cost: some tens of milliseconds."""
+
+
+def _longest(parameters: int) -> int:
+    """How long a segment with so many parameters may be.
+
+    An expression tries every way to share a segment of n characters out to k parameters, some n ** k / k! of them.
+    """
+    return int((_MOST_STEPS * math.factorial(parameters)) ** (1 / parameters))
+
+
 class _Edge(NamedTuple):
-    """One segment with parameters, none of which can cross a slash."""
+    """One segment with parameters, none of which can cross a slash; one that is longer is none of its kind."""
 
     weight: int
+    longest: int
     regex: re.Pattern[str]
     slots: _Slots
     node: _Node
@@ -514,7 +528,7 @@ class _Table:
                 return edge.node
         following = _Node()
         self.ends.append(following)
-        node.edges.append(_Edge(weight, regex, _slots(parameters), following))
+        node.edges.append(_Edge(weight, _longest(len(parameters)), regex, _slots(parameters), following))
         node.edges.sort(key=lambda edge: edge.weight)
         return following
 
@@ -570,7 +584,7 @@ def _walk(node: _Node, segments: list[str], index: int, slash: bool, values: lis
         while tail is not None and tail.weight < edge.weight:
             yield from _match_tail(tail, segments, index, slash, values)
             tail = next(tails, None)
-        found = _values(edge.regex.fullmatch(segment), edge.slots)
+        found = _values(edge.regex.fullmatch(segment), edge.slots) if len(segment) <= edge.longest else None
         if found is not None:
             yield from _walk(edge.node, segments, index + 1, slash, values + found)
     while tail is not None:

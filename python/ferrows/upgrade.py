@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from .errorpages import invalid_response
 from .exceptions import HTTPException, ServerError, WebsocketClosed
 from .log import error_logger
+from .redaction import printable
 from .response import HTTPResponse
 from .websocket import WebsocketMethods
 
@@ -145,7 +146,9 @@ class Upgrade:
         await self._notify(_SIGNAL_EXCEPTION, exception=error)
         if isinstance(error, HTTPException) and error.status_code < 500:
             # The 101 is out, so that the status cannot be sent: "policy violation" (RFC 6455 §7.4.1) is the nearest.
-            error_logger.warning("%s refused with %d: %s", self._described(), error.status_code, error.message)
+            error_logger.warning(
+                "%s refused with %d: %s", self._described(), error.status_code, printable(error.message)
+            )
             await self._close(1008, error.message)
             return
         error_logger.error("handler of %s failed", self._described(), exc_info=error)

@@ -9,7 +9,7 @@ import pytest
 
 from ferrows import App, HTTPResponse, text
 from ferrows.errorpages import ErrorHandler
-from ferrows.exceptions import Forbidden, ServerError
+from ferrows.exceptions import Forbidden, RequestCancelled, ServerError
 
 from .harness import Ask
 
@@ -137,3 +137,15 @@ async def test_own_error_handler_changes_the_default(ask: Ask) -> None:
     response = await ask(App("own", error_handler=Own()), "/nowhere")
     assert response is not None
     assert (response.status, response.body) == (503, b"own NotFound")
+
+
+async def test_client_that_has_left_is_no_error_of_the_handler(
+    app: App, ask: Ask, caplog: pytest.LogCaptureFixture
+) -> None:
+    @app.get("/left")
+    async def left(request: Any) -> None:
+        # What `Request.upgrade` and the `send` of a streamed response raise then.
+        raise RequestCancelled("the client has left")
+
+    await ask(app, "/left")
+    assert caplog.records == []

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
-from ferrows.log import configure_logging
+from ferrows.log import LineHandler, configure_logging
 
 NAMES = ("ferrows", "ferrows.access")
 
@@ -63,6 +65,22 @@ def test_a_configuration_given_is_applied() -> None:
     with bare():
         assert configure_logging(given) is True
         assert logging.getLogger("ferrows").level == logging.ERROR
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-8", "utf-16"])
+@pytest.mark.parametrize("is_file", [True, False])
+def test_character_that_the_stream_does_not_have_is_escaped(encoding: str, is_file: bool, tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    raw = io.BytesIO()
+    with path.open("wb") as opened, io.TextIOWrapper(opened if is_file else raw, encoding) as stream:
+        LineHandler(stream).handle(logging.makeLogRecord({"msg": "closed ('b\u00fcro \u2603 \udcff')"}))
+        stream.flush()
+        written = (path.read_bytes() if is_file else raw.getvalue()).decode(encoding)
+    assert written.strip() in (
+        "closed ('b\u00fcro \u2603 \\udcff')",
+        "closed ('b\u00fcro \\u2603 \\udcff')",
+        "closed ('b\\xfcro \\u2603 \\udcff')",
+    )
 
 
 def test_importing_ferrows_configures_nothing() -> None:

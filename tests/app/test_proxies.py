@@ -13,9 +13,9 @@ import websockets
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ferrows import App, Request, Websocket
+from ferrows import App, Request, Websocket, forwarding
 from ferrows.config import Config
-from ferrows.networks import parse_networks
+from ferrows.networks import parse_address, parse_networks
 from ferrows.server import AsyncioServer
 
 from .harness import make_head, on_both_loops
@@ -132,6 +132,20 @@ FOR, REAL, FORWARDED = "X-Forwarded-For", "X-Real-IP", "Forwarded"
 def test_address_is_the_first_from_the_right_that_is_no_trusted_proxy(values: list[str], client: str) -> None:
     request = asked(*((FOR, value) for value in values))
     assert (request.remote_addr, request.ip) == (client, PEER)
+
+
+@pytest.mark.parametrize("count", [None, 1])
+def test_addresses_that_do_not_count_are_not_read(count: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = []
+
+    def parse(text: str) -> Any:
+        read.append(text)
+        return parse_address(text)
+
+    monkeypatch.setattr(forwarding, "parse_address", parse)
+    request = asked((FOR, "1," * 4000 + "192.0.2.1"), PROXIES_COUNT=count)
+    assert request.remote_addr == "192.0.2.1"
+    assert set(read) == {"192.0.2.1"}
 
 
 @pytest.mark.parametrize("peer", ["192.0.2.1", "", "::1"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import date
 from typing import Any
 from uuid import UUID
@@ -374,3 +375,22 @@ def test_route_tells_what_it_is() -> None:
     assert repr(made) == "<Route app.view GET,POST /<x>>"
     assert made.uri == "/<x>"
     assert [parameter.name for parameter in made.parameters] == ["x"]
+
+
+def test_long_segment_does_not_make_a_lookup_explode() -> None:
+    made = router(route("/<a>-<b>-<c>.json"), route("/<x>"))
+    begun = time.process_time()
+    # There are 1.3 thousand million ways to share it out.
+    assert found(made, "/" + "-" * 2000) == ("/<x>", {"x": "-" * 2000})
+    assert time.process_time() - begun < 0.5
+
+
+@pytest.mark.parametrize(
+    ("pattern", "end", "longest"), [("/<a>-<b>.json", "-b.json", 3162), ("/<a>-<b>-<c>.json", "-b-c.json", 310)]
+)
+def test_segment_of_several_parameters_has_a_longest_length(pattern: str, end: str, longest: int) -> None:
+    made = router(route(pattern))
+    path = f"/{'a' * (longest - len(end))}{end}"
+    assert found(made, path)[0] == pattern
+    with pytest.raises(NotFound):
+        made.resolve(f"/a{path[1:]}", "GET")

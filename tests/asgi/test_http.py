@@ -588,6 +588,44 @@ async def test_sending_to_a_client_that_left_while_it_was_waited_for_raises() ->
 # ---- one request after the other
 
 
+async def test_client_that_leaves_before_its_next_request_has_its_turn_is_no_error(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == "/first":
+            # Its end is told to the protocol in the turn in which the next request is to begin.
+            (protocol,) = served.server.connections
+            protocol.transport.abort()
+        await reply(send)
+
+    async with serving(http_only(application)) as served:
+        client = await served.connect()
+        client.write(b"GET /first HTTP/1.1\r\nHost: a\r\n\r\nGET /second HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert await client.at_end()
+        await served.get("/other")
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+async def test_body_that_will_never_come_is_not_waited_for() -> None:
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == "/first":
+            (protocol,) = served.server.connections
+            while not protocol._half_closed:
+                await asyncio.sleep(0.001)
+        await reply(send)
+
+    async with serving(http_only(application)) as served:
+        client = await served.connect()
+        # The end arrives while the first request is answered, so that the second's body stays half.
+        client.write(
+            b"GET /first HTTP/1.1\r\nHost: a\r\n\r\nPOST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhalf"
+        )
+        client.writer.write_eof()
+        async with asyncio.timeout(20):
+            answers = await client.reader.read()
+        assert answers.count(b"HTTP/1.1 200 OK") == 2
+
+
 async def test_pipelined_requests_are_answered_in_order() -> None:
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["path"] == "/0":

@@ -8,6 +8,7 @@ import os
 import signal
 import ssl
 import sys
+import zlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ import pytest
 import pytest_asyncio
 
 from ferrows import Request, Websocket
+from ferrows.cli.connect import MAX_SIZE
 
 from .conftest import accept, make_app, peer, talking
 
@@ -193,6 +195,35 @@ async def test_refusal_says_status_and_what_the_server_said(url: str) -> None:
     ended = await ferrows_connect(f"{url}/nowhere", stdin="")
     assert ended.code == 3
     assert ended.err.startswith(f"ferrows: {url}/nowhere: the server refused the upgrade with 404 Not Found: 404")
+
+
+async def test_server_cannot_command_the_terminal() -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 403 No\x1b]0;title\x07\xc2\x9b31m\r\nContent-Length: 0\r\n\r\n")
+        await writer.drain()
+
+    async with talking(talk) as url:
+        ended = await ferrows_connect(url, stdin="")
+    assert (ended.code, ended.out) == (3, "")
+    assert ended.err == rf"ferrows: {url}: the server refused the upgrade with 403 No\x1b]0;title\x07\x9b31m" + "\n"
+
+
+async def test_message_that_inflates_to_more_than_anybody_reads_is_1009() -> None:
+    compressor = zlib.compressobj(wbits=-15)
+    mebibyte = bytes(2**20)
+    bomb = b"".join(compressor.compress(mebibyte) for _ in range(MAX_SIZE // 2**20 + 1))
+    bomb += compressor.flush(zlib.Z_SYNC_FLUSH)[:-4]
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(await accept(reader, "Sec-WebSocket-Extensions: permessage-deflate"))
+        writer.write(b"\xc2\x7f" + len(bomb).to_bytes(8, "big") + bomb)
+        await reader.read()
+
+    async with talking(talk) as url:
+        ended = await ferrows_connect(url, "-n", "1", stdin="")
+    assert (ended.code, ended.out) == (1, "")
+    assert "closed with 1009 by the client" in ended.err
 
 
 async def test_no_answer_in_time_is_3() -> None:

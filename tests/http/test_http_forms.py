@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import random
 import time
+import tracemalloc
+from urllib.parse import parse_qsl
 
 import pytest
 
+from ferrows import forms
 from ferrows.exceptions import BadRequest, HTTPException, PayloadTooLarge
 from ferrows.forms import MAX_FIELDS, MAX_PART_HEADER_SIZE, File, decode_text, parse_form
+from ferrows.headers import MultiDict
 
 MULTIPART = 'multipart/form-data; boundary="AaB03x"'
 
@@ -155,3 +160,56 @@ def test_charsets(octets: bytes, charset: str, text: str) -> None:
 def test_charsets_that_do_not_fit(octets: bytes, charset: str) -> None:
     with pytest.raises(ValueError, match=r"charset|decode"):
         decode_text(octets, charset)
+
+
+# ---- percent escapes, which are decoded without the standard library's objects for each
+
+
+@pytest.mark.parametrize("piece", [7, forms._PIECE])
+def test_escapes_mean_what_the_standard_library_takes_them_for(monkeypatch: pytest.MonkeyPatch, piece: int) -> None:
+    monkeypatch.setattr(forms, "_PIECE", piece)
+    parts = [
+        "%",
+        "4",
+        "a",
+        "F",
+        "=",
+        "&",
+        "+",
+        "\n",
+        "\r\n",
+        "=\n",
+        "%C3%A9",
+        "%c3",
+        "%3D",
+        "%25",
+        "%0D%0A",
+        "%e2%82%ac",
+        "é",
+        "\x00",
+        "_",
+        ".",
+        "\t",
+    ]
+    draw = random.Random(1)
+    for _ in range(3000):
+        text = "".join(draw.choices(parts, k=draw.randrange(20)))
+        try:
+            expected = MultiDict.from_pairs(parse_qsl(text, keep_blank_values=True, errors="strict"))
+        except UnicodeDecodeError:
+            with pytest.raises(BadRequest):
+                parse_form("application/x-www-form-urlencoded", text.encode())
+        else:
+            assert parse_form("application/x-www-form-urlencoded", text.encode())[0] == expected, text
+
+
+@pytest.mark.parametrize("escape", [b"%", b"%4", b"%41", b"%41a", b"+", b"="])
+def test_memory_for_a_form_grows_with_its_octets_and_not_with_its_escapes(escape: bytes) -> None:
+    body = b"a=" + escape * (2**20 // len(escape))
+    tracemalloc.start()
+    try:
+        parse_form("application/x-www-form-urlencoded", body)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 8 * len(body)

@@ -26,8 +26,10 @@ from http_harness import (
     statuses,
 )
 
+from ferrows.exceptions import RequestTimeout
 from ferrows.request import Request
 from ferrows.response import HTTPResponse, text
+from ferrows.server.body import CHUNKS_A_TURN
 from ferrows.server.protocols.http_protocol import (
     LINGER_TIMEOUT,
 )
@@ -220,6 +222,42 @@ def test_rule_11_request_behind_a_declined_upgrade_is_answered() -> None:
     for name, chunks in cuts(data):
         replies, _ = exchange(*chunks)
         assert [reply.body for reply in replies] == [b"POST / body", b"GET / ", b"GET / "], name
+
+
+def test_body_of_very_many_chunks_is_read_in_several_turns_of_the_loop() -> None:
+    head = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+    many = b"1\r\nx\r\n" * (CHUNKS_A_TURN + 1)
+
+    async def main() -> tuple[list[bool], list[Reply]]:
+        peer = Peer(App(REQUEST_MAX_SIZE=2**20))
+        reading = []
+        for piece in (head, many, many, b"1\r\nx\r\n"):
+            peer.protocol.data_received(piece)
+            reading.append(peer.transport.reading)
+            await peer.settle()
+            reading.append(peer.transport.reading)
+        output = await peer.send(b"0\r\n\r\n" + GET)
+        return reading, parse_replies(output)
+
+    reading, replies = run(main())
+    assert reading == [True, True, False, True, False, True, True, True]
+    assert [reply.status for reply in replies] == [200, 200]
+    assert len(replies[0].body) == len(b"POST / ") + 2 * (CHUNKS_A_TURN + 1) + 1
+
+
+def test_body_that_is_refused_while_others_have_their_turn_is_read_to_its_end() -> None:
+    head = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+    async def main() -> tuple[bytes, bool]:
+        peer = Peer(App(REQUEST_MAX_SIZE=2**20))
+        peer.protocol.data_received(head + b"1\r\nx\r\n" * (CHUNKS_A_TURN + 1))
+        peer.protocol._reject(RequestTimeout())
+        await peer.settle()
+        return peer.transport.output, peer.transport.reading
+
+    output, reading = run(main())
+    assert statuses(output) == [408]
+    assert reading
 
 
 # --------------------------------------------------------------------------------------------------------------------

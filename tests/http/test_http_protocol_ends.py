@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 
 import pytest
@@ -55,6 +56,23 @@ def test_handler_of_a_client_that_left_is_cancelled_once(caplog: pytest.LogCaptu
     run(main())
     [record] = caplog.records
     assert '"GET / HTTP/1.1" 499 0' in record.getMessage()
+
+
+def test_client_that_has_reset_the_connection_is_let_go_of_at_its_end() -> None:
+    async def main() -> None:
+        peer = Peer()
+
+        def write_eof() -> None:
+            # What asyncio's transport lets through then.
+            raise OSError(errno.ENOTCONN, "Transport endpoint is not connected")
+
+        peer.transport.write_eof = write_eof  # type: ignore[method-assign]
+        # A request that is none is answered, and its sender may have more to send.
+        await peer.send(b"\0")
+        assert peer.transport.aborted
+        assert not peer.connections
+
+    run(main())
 
 
 def test_sending_to_a_client_that_left_raises() -> None:

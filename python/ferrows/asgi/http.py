@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from .._codec import Head
 from ..log import error_logger
+from ..redaction import printable
 from ..server.body import BodyReader
+from ..server.writer import SENDS_A_TURN
 from .exchange import ClientDisconnected, Exchange, repeats_disconnect
 from .response import COMPLETE, WAITING, WRITING, Responder
 from .scope import Event, http_scope
@@ -119,8 +121,12 @@ class HTTPExchange(Exchange, Responder):
         if not more:
             self._wake()
             protocol.complete(self)
-        elif protocol.write_paused:
+            return
+        self.pieces += 1
+        if protocol.write_paused:
             await protocol.drain()
+        elif not self.pieces % SENDS_A_TURN:
+            await asyncio.sleep(0)
 
     # ---- what the protocol calls
 
@@ -146,7 +152,7 @@ class HTTPExchange(Exchange, Responder):
     # ---- the end
 
     def _describe(self, scope: dict[str, Any]) -> str:
-        return f"{scope['method']} {scope['path']}"
+        return f"{scope['method']} {printable(scope['path'])}"
 
     def _excuses(self, error: BaseException) -> bool:
         return self.disconnected and repeats_disconnect(error)

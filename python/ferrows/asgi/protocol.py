@@ -193,6 +193,8 @@ class ASGIProtocol(WebSocketProtocol):
             return data
         if self._discarded > DISCARD_LIMIT:
             self._end(linger=True)
+        elif reader.laborious:
+            self._give_way()
         return b""
 
     # ----------------------------------------------------------------------------------------------------------------
@@ -205,7 +207,9 @@ class ASGIProtocol(WebSocketProtocol):
     def _run_exchange(self) -> None:
         """Run the application for a request in a task of its own."""
         exchange = self._exchange
-        assert exchange is not None
+        if exchange is None:
+            # The client has left since its next request was read.
+            return
         # A context of its own too: that of the transport's callbacks may be another request's, whose application has
         # let reading go on. A name would be formatted for each task.
         context = self.app.context.copy()
@@ -262,7 +266,8 @@ class ASGIProtocol(WebSocketProtocol):
         if self.lost or self._phase is not _HANDLER:
             return
         if self._body_reader is not None and self.keep_alive:
-            if self.can_leave_body():
+            # What is missing of a body when the client has ended its direction never comes.
+            if self.can_leave_body() and not self._half_closed:
                 self._phase = _BODY
                 self._discarded = 0
                 self.request = self._head = None

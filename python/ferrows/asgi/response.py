@@ -113,6 +113,7 @@ class Responder:
         "bytes_sent",
         "keep_alive",
         "method",
+        "pieces",
         "progress",
         "protocol",
         "status",
@@ -126,6 +127,8 @@ class Responder:
         self.progress: int = WAITING
         self.status = 0
         self.bytes_sent = 0
+        # How many pieces of the body were written that are not its last.
+        self.pieces = 0
         self.keep_alive = True
         # What is left of the content length; None where there is none.
         self._remaining: int | None = None

@@ -10,7 +10,9 @@ from .._codec import Head
 from ..exceptions import WebsocketClosed
 from ..handshake import Handshake
 from ..log import error_logger
+from ..redaction import printable
 from ..request import Request
+from ..server.writer import SENDS_A_TURN
 from ..websocket import Websocket
 from .exchange import ClientDisconnected, Exchange, repeats_disconnect
 from .response import Responder, encode_fields
@@ -97,7 +99,7 @@ class WebsocketExchange(Exchange):
             if self.ws is not None:
                 self.ws.end_connection()
             elif not self._closed and not self.disconnected:
-                error_logger.error("websocket %s: the application returned without an answer", scope["path"])
+                error_logger.error("%s: the application returned without an answer", self._describe(scope))
                 self._refuse_broken()
         except BaseException as error:
             self._failed(error, scope)
@@ -237,7 +239,10 @@ class WebsocketExchange(Exchange):
         more = bool(event.get("more_body", False))
         denial.write(bytes(event.get("body", b"")), more)
         if more:
+            denial.pieces += 1
             await self.protocol.drain()
+            if not denial.pieces % SENDS_A_TURN:
+                await asyncio.sleep(0)
         else:
             self._closed = True
             self._wake()
@@ -246,7 +251,7 @@ class WebsocketExchange(Exchange):
     # ---- the end
 
     def _describe(self, scope: dict[str, Any]) -> str:
-        return f"websocket {scope['path']}"
+        return f"websocket {printable(scope['path'])}"
 
     def _excuses(self, error: BaseException) -> bool:
         over = self.disconnected or (self.ws is not None and not self.ws.open)

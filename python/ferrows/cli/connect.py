@@ -23,6 +23,9 @@ from ..exceptions import HandshakeError, WebsocketClosed
 __all__ = ["add_parser", "run"]
 
 OPEN_TIMEOUT: Final = 10.0
+MAX_SIZE: Final = 64 * 2**20
+"""Bytes of a message: more than anybody reads, and a server cannot have us inflate its kilobytes to gigabytes."""
+
 QUIET_TIMEOUT: Final = 2.0
 
 _FINE, _UNCLEAN, _NOT_CONNECTED = 0, 1, 3
@@ -127,7 +130,7 @@ async def _connect(arguments: argparse.Namespace) -> int:
             origin=arguments.origin,
             ssl=_context(arguments),
             compression=None if arguments.no_compression else "deflate",
-            max_size=None,
+            max_size=MAX_SIZE,
             open_timeout=timeout,
             close_timeout=timeout,
             unix=arguments.unix,
@@ -405,7 +408,7 @@ def _say(message: str) -> None:
 
 
 def _complain(message: str) -> None:
-    print(f"ferrows: {' '.join(message.split())}", file=sys.stderr, flush=True)
+    print(f"ferrows: {_shown(' '.join(message.split()))}", file=sys.stderr, flush=True)
 
 
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")

@@ -179,7 +179,11 @@ class _Refusal(asyncio.Protocol):
         self._transport.write(_RESPONSE)
         if self._transport.can_write_eof():
             # Closing with unread data would make the kernel send a reset, which may take the answer from the client.
-            self._transport.write_eof()
+            try:
+                self._transport.write_eof()
+            except OSError:
+                # The client has reset the connection.
+                self._transport.abort()
         else:
             self._transport.close()
 

@@ -14,12 +14,19 @@ from ..headers import parse_list
 if TYPE_CHECKING:
     from ..response import HTTPResponse
 
-__all__ = ["ResponseWriter", "encode_response", "has_content", "measure", "parse_length"]
+__all__ = ["SENDS_A_TURN", "ResponseWriter", "encode_response", "has_content", "measure", "parse_length"]
 
 _STATUS_LINES: Final = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus}
 
 # What the server writes itself. Date may be the application's.
 _OURS: Final = frozenset({"content-length", "transfer-encoding", "connection"})
+
+SENDS_A_TURN: Final = 64
+"""Pieces of a response that may be sent in a row before the loop turns.
+
+A transport takes all at once for a client that reads as fast, and for one that is gone, which it can only tell when the
+loop turns. So a handler that does nothing but send would hold everybody up, in the second case for ever.
+"""
 
 # Up to this size a body is joined to its head, so that both leave in one system call.
 _JOIN: Final = 65536
@@ -55,6 +62,7 @@ class ResponseWriter:
     __slots__ = (
         "_chunked",
         "_method",
+        "_pieces",
         "_protocol",
         "_remaining",
         "_version",
@@ -70,6 +78,7 @@ class ResponseWriter:
         self._method = method
         self._version = version
         self._chunked = False
+        self._pieces = 0
         self._remaining: int | None = None
         self.response = response
         self.keep_alive = keep_alive
@@ -96,8 +105,9 @@ class ResponseWriter:
         if pieces:
             self._protocol.write_response(b"".join(pieces))
         await self._protocol.drain()
-        if self._protocol.transport.is_closing():
-            # A transport that failed takes everything and never fills; that it is gone it says in the loop's next turn.
+        self._pieces += 1
+        if not self._pieces % SENDS_A_TURN or self._protocol.transport.is_closing():
+            # That a transport is gone it says in the loop's next turn.
             await asyncio.sleep(0)
 
     def _begin(self, length: int | None) -> bytes:

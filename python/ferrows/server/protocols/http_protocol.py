@@ -240,6 +240,8 @@ class HttpProtocol(HttpProtocolMixin, FerrowsProtocol):
                     data = self._body_reader.receive_data(data)
                 if self._body_reader.complete:
                     self._begin_request(self._body_reader.body, data)
+                elif self._body_reader.laborious:
+                    self._give_way()
         except HTTPException as error:
             self._reject(error)
 
@@ -289,6 +291,15 @@ class HttpProtocol(HttpProtocolMixin, FerrowsProtocol):
             self._broken_line = shown_line(self._head_reader.beginning(LOGGED_LINE + 1))
         self._head_reader = self._body_reader = None
         self._write_error(error)
+
+    def _give_way(self) -> None:
+        """Read no more of a body in this turn of the loop."""
+        self._pause_reading()
+        self.loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        if self._phase is _BODY:
+            self._resume_reading()
 
     # ----------------------------------------------------------------------------------------------------------------
     # Answering
@@ -537,8 +548,13 @@ class HttpProtocol(HttpProtocolMixin, FerrowsProtocol):
         self._waiting_before = transport.get_write_buffer_size()
         if linger and not self._half_closed and not transport.is_closing() and transport.can_write_eof():
             self._resume_reading()
-            transport.write_eof()
-            self._set_deadline(LINGER_TIMEOUT)
+            try:
+                transport.write_eof()
+            except OSError:
+                # The client has reset the connection, which asyncio learns when it next reads.
+                self.abort()
+            else:
+                self._set_deadline(LINGER_TIMEOUT)
         else:
             transport.close()
             self._set_deadline(STALL_TIMEOUT)
