@@ -33,7 +33,19 @@ LAYERS = [
     ["routing", "handshake", "websocket", "upgrade", "errorpages", "signals", "static", "auth"],
     ["request", "response", "extensions", "_codec", "config", "forwarding"],
     ["_core", "_pycore"],
-    ["exceptions", "cookies", "deadlines", "events", "forms", "headers", "limits", "log", "networks", "redaction"],
+    [
+        "exceptions",
+        "cookies",
+        "deadlines",
+        "events",
+        "forms",
+        "headers",
+        "limits",
+        "log",
+        "networks",
+        "redaction",
+        "targets",
+    ],
 ]
 DEPTH = {name: depth for depth, names in enumerate(LAYERS) for name in names}
 

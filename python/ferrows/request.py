@@ -16,6 +16,7 @@ from .exceptions import BadRequest, ServerError
 from .forms import File, decode_text, parse_form
 from .forwarding import forwarded
 from .headers import Headers, MultiDict, parse_list, parse_parameters
+from .targets import authority_of, split_target
 
 if TYPE_CHECKING:
     import asyncio
@@ -72,7 +73,9 @@ class Request:
         self.protocol = protocol
         self.app = app
         self.body = b""
-        self.path, self.query_string = _split_target(head.target)
+        path, query = split_target(head.target)
+        self.path = path.decode("latin-1")
+        self.query_string = query.decode("latin-1")
         self.route: Any = None
         self._match_info: dict[str, Any] | None = None
         self.endpoint: str | None = None
@@ -224,11 +227,8 @@ class Request:
     @property
     def host(self) -> str:
         """The host, and the port where the client names it; empty where an HTTP/1.0 client names none."""
-        # RFC 9112 §3.2.2: a host in the target MUST replace the Host field.
-        if self.target[:1] not in (b"/", b"*"):
-            authority = self.target.partition(b"://")[2]
-            return authority.partition(b"/")[0].partition(b"?")[0].decode("latin-1")
-        return self.headers.get("host", "")
+        authority = authority_of(self.target)
+        return self.headers.get("host", "") if authority is None else authority.decode("latin-1")
 
     @property
     def server_name(self) -> str:
@@ -355,19 +355,6 @@ class Request:
             raise ServerError("this connection is another server's, and cannot be handed over")
         protocol: asyncio.BaseProtocol = take_over(self, protocol_factory, replay=replay)
         return protocol
-
-
-def _split_target(target: bytes) -> tuple[str, str]:
-    text = target.decode("latin-1")
-    if text[:1] not in ("/", "*"):
-        # absolute-form (RFC 9112 §3.2.2); an authority alone means the root.
-        _, _, rest = text.partition("://")
-        start = min((at for at in (rest.find("/"), rest.find("?")) if at >= 0), default=len(rest))
-        text = rest[start:]
-        if not text.startswith("/"):
-            text = "/" + text
-    path, _, query = text.partition("?")
-    return path, query
 
 
 def _split_port(host: str) -> tuple[str, str, str]:

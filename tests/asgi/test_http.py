@@ -68,6 +68,12 @@ async def test_target_is_taken_apart(target: str, path: str, raw_path: bytes, qu
     assert (scope["path"], scope["raw_path"], scope["query_string"]) == (path, raw_path, query_string)
 
 
+@pytest.mark.parametrize("target", ["http://other:8/b", "http://other:8", "http://other:8?c"])
+async def test_host_of_the_target_replaces_the_field(target: str) -> None:
+    scope = await scope_of(target, b"X-Forwarded-Host: b\r\n")
+    assert scope["headers"] == [(b"host", b"other:8"), (b"x-forwarded-host", b"b")]
+
+
 async def test_root_path_is_part_of_the_path() -> None:
     scope = await scope_of("/users%20", root_path="/api/")
     assert (scope["root_path"], scope["path"], scope["raw_path"]) == ("/api", "/api/users ", b"/api/users%20")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from urllib.parse import unquote_to_bytes
 
 from ..headers import parse_list
+from ..targets import authority_of, split_target
 
 if TYPE_CHECKING:
     from .._codec import Head
@@ -59,7 +60,7 @@ def http_scope(head: Head, address: Address, root_path: str, state: dict[str, An
         "raw_path": raw_path,
         "query_string": query_string,
         "root_path": root_path,
-        "headers": [(name.lower(), value) for name, value in head.headers],
+        "headers": _headers(head),
         "client": address.client,
         "server": address.server,
         "state": state.copy(),
@@ -79,7 +80,7 @@ def websocket_scope(head: Head, address: Address, root_path: str, state: dict[st
         "raw_path": raw_path,
         "query_string": query_string,
         "root_path": root_path,
-        "headers": [(name.lower(), value) for name, value in head.headers],
+        "headers": _headers(head),
         "client": address.client,
         "server": address.server,
         "subprotocols": parse_list(",".join(head.getall("sec-websocket-protocol"))),
@@ -88,18 +89,19 @@ def websocket_scope(head: Head, address: Address, root_path: str, state: dict[st
     }
 
 
+def _headers(head: Head) -> list[tuple[bytes, bytes]]:
+    headers = [(name.lower(), value) for name, value in head.headers]
+    authority = authority_of(head.target)
+    if authority is None:
+        return headers
+    return [(b"host", authority), *(field for field in headers if field[0] != b"host")]
+
+
 def _target(target: bytes, root_path: str) -> tuple[bytes, str, bytes]:
     """Take a request target apart: the path as it came, the path decoded, the query."""
     if target.isascii() and not root_path and target[0] == _SLASH and b"%" not in target and b"?" not in target:
         return target, target.decode("ascii"), b""
-    if target[:1] not in (b"/", b"*"):
-        # absolute-form (RFC 9112 §3.2.2); an authority alone means the root.
-        rest = target.partition(b"://")[2]
-        start = min((at for at in (rest.find(b"/"), rest.find(b"?")) if at >= 0), default=len(rest))
-        target = rest[start:]
-        if not target.startswith(b"/"):
-            target = b"/" + target
-    raw_path, _, query_string = target.partition(b"?")
+    raw_path, query_string = split_target(target)
     if b"%" in raw_path:
         path = unquote_to_bytes(raw_path).decode("utf-8", "replace")
     else:
