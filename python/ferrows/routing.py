@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import re
+import string
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
@@ -252,6 +253,16 @@ _TYPES: Final[Mapping[str, Parameter]] = {
     )
 }
 
+# What each type goes on with, once it has begun. Those of a fixed length have no choice.
+_CHARACTERS: Final[Mapping[str, frozenset[str]]] = {
+    "int": frozenset(string.digits),
+    "float": frozenset(f"{string.digits}."),
+    "ymd": frozenset(),
+    "uuid": frozenset(),
+    "alpha": frozenset(string.ascii_letters),
+    "slug": frozenset(f"{string.ascii_lowercase}{string.digits}-"),
+}
+
 
 def _parse(path: str, types: Mapping[str, Parameter]) -> Iterator[str | Parameter]:
     """Split a path into literal text and parameters."""
@@ -437,12 +448,26 @@ _MOST_STEPS: Final = 5_000_000
 """What matching one segment may cost: some tens of milliseconds."""
 
 
-def _longest(parameters: int) -> int:
-    """How long a segment with so many parameters may be.
+def _longest(segment: Sequence[str | Parameter]) -> int:
+    """How long a segment may be.
 
-    An expression tries every way to share a segment of n characters out to k parameters, some n ** k / k! of them.
+    An expression tries every way to share n characters out to k parameters, some n ** k / k! of them. A parameter that
+    takes no character of the text on either side of it leaves no choice, and does not count.
     """
-    return int((_MOST_STEPS * math.factorial(parameters)) ** (1 / parameters))
+    around = ["", *segment, ""]
+    parties = sum(
+        isinstance(token, Parameter) and _reaches(token, around[index], around[index + 2])
+        for index, token in enumerate(segment)
+    )
+    parties = max(1, parties)
+    return int((_MOST_STEPS * math.factorial(parties)) ** (1 / parties))
+
+
+def _reaches(parameter: Parameter, before: str | Parameter, after: str | Parameter) -> bool:
+    """Whether a parameter might take a character of what is next to it."""
+    if not isinstance(before, str) or not isinstance(after, str) or parameter.kind not in _CHARACTERS:
+        return True
+    return not _CHARACTERS[parameter.kind].isdisjoint(before[-1:] + after[:1])
 
 
 class _Edge(NamedTuple):
@@ -528,7 +553,7 @@ class _Table:
                 return edge.node
         following = _Node()
         self.ends.append(following)
-        node.edges.append(_Edge(weight, _longest(len(parameters)), regex, _slots(parameters), following))
+        node.edges.append(_Edge(weight, _longest(segment), regex, _slots(parameters), following))
         node.edges.sort(key=lambda edge: edge.weight)
         return following
 

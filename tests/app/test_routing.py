@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from datetime import date
 from typing import Any
@@ -386,7 +387,15 @@ def test_long_segment_does_not_make_a_lookup_explode() -> None:
 
 
 @pytest.mark.parametrize(
-    ("pattern", "end", "longest"), [("/<a>-<b>.json", "-b.json", 3162), ("/<a>-<b>-<c>.json", "-b-c.json", 310)]
+    ("pattern", "end", "longest"),
+    [
+        ("/<a>-<b>.json", "-b.json", 3162),
+        ("/<a>-<b>-<c>.json", "-b-c.json", 310),
+        ("/<a><b:int>", "1", 3162),
+        ("/<a>1<b:int>", "12", 3162),
+        ("/<a>.<b:float>", ".5", 3162),
+        ("/<a>-<b:slug>.json", "-b.json", 3162),
+    ],
 )
 def test_segment_of_several_parameters_has_a_longest_length(pattern: str, end: str, longest: int) -> None:
     made = router(route(pattern))
@@ -394,3 +403,22 @@ def test_segment_of_several_parameters_has_a_longest_length(pattern: str, end: s
     assert found(made, path)[0] == pattern
     with pytest.raises(NotFound):
         made.resolve(f"/a{path[1:]}", "GET")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "segment"),
+    [
+        ("/<y:int>-<m:int>-<d:int>-<title>", "2024-2-29-" + "a" * 8000),
+        ("/<title>-<day:ymd>-<id:uuid>", "a" * 8000 + "-2024-02-29-" + "0" * 8 + "-0000" * 3 + "-" + "0" * 12),
+        ("/<title>_<size:float>x.<kind:alpha>", "a" * 8000 + "_1.5x.png"),
+        ("/<title:slug>.<n:int>", "a-" * 4000 + "b.7"),
+    ],
+)
+def test_parameters_that_leave_no_choice_do_not_limit_a_segment(pattern: str, segment: str) -> None:
+    made = router(route(pattern))
+    assert found(made, f"/{segment}")[0] == pattern
+    begun = time.process_time()
+    for start in (segment, "1" * 8000, "-" * 8000, "1-" * 4000, "1.1_" * 2000):
+        with contextlib.suppress(NotFound):
+            made.resolve(f"/{start}!-", "GET")
+    assert time.process_time() - begun < 0.5
