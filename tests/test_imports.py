@@ -44,7 +44,7 @@ LAYERS = [
         "log",
         "networks",
         "redaction",
-        "targets",
+        "request_target",
     ],
 ]
 DEPTH = {name: depth for depth, names in enumerate(LAYERS) for name in names}

@@ -16,7 +16,7 @@ from .exceptions import BadRequest, ServerError
 from .forms import File, decode_text, parse_form
 from .forwarding import forwarded
 from .headers import Headers, MultiDict, parse_list, parse_parameters
-from .targets import authority_of, split_target
+from .request_target import authority_of, split_target
 
 if TYPE_CHECKING:
     import asyncio

@@ -53,24 +53,22 @@ def ferrows_app(endless: Endless) -> App:
     return app
 
 
-def asgi_app(endless: Endless) -> App:
+def asgi(events: str, status: int, endless: Endless) -> App:
     async def application(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
             raise NotImplementedError
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        await endless.send(lambda: send({"type": "http.response.body", "body": PIECE, "more_body": True}))
+        await send({"type": f"{events}.start", "status": status, "headers": []})
+        await endless.send(lambda: send({"type": f"{events}.body", "body": PIECE, "more_body": True}))
 
     return ASGIHost(application, "endless", env_prefix=None)
+
+
+def asgi_app(endless: Endless) -> App:
+    return asgi("http.response", 200, endless)
 
 
 def asgi_denial(endless: Endless) -> App:
-    async def application(scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "lifespan":
-            raise NotImplementedError
-        await send({"type": "websocket.http.response.start", "status": 403, "headers": []})
-        await endless.send(lambda: send({"type": "websocket.http.response.body", "body": PIECE, "more_body": True}))
-
-    return ASGIHost(application, "endless", env_prefix=None)
+    return asgi("websocket.http.response", 403, endless)
 
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"

@@ -9,7 +9,6 @@ from .._codec import Head
 from ..log import error_logger
 from ..redaction import printable
 from ..server.body import BodyReader
-from ..server.writer import SENDS_A_TURN
 from .exchange import ClientDisconnected, Exchange, repeats_disconnect
 from .response import COMPLETE, WAITING, WRITING, Responder
 from .scope import Event, http_scope
@@ -121,12 +120,8 @@ class HTTPExchange(Exchange, Responder):
         if not more:
             self._wake()
             protocol.complete(self)
-            return
-        self.pieces += 1
-        if protocol.write_paused:
-            await protocol.drain()
-        elif not self.pieces % SENDS_A_TURN:
-            await asyncio.sleep(0)
+        else:
+            await self.give_way()
 
     # ---- what the protocol calls
 

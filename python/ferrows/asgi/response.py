@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from collections.abc import Iterable
@@ -9,6 +10,7 @@ from email.utils import formatdate
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from ..server.writer import PIECES_A_TURN
 from .scope import Event
 
 if TYPE_CHECKING:
@@ -108,12 +110,12 @@ class Responder:
     __slots__ = (
         "_chunked",
         "_fields",
+        "_pieces",
         "_remaining",
         "_silent",
         "bytes_sent",
         "keep_alive",
         "method",
-        "pieces",
         "progress",
         "protocol",
         "status",
@@ -127,8 +129,7 @@ class Responder:
         self.progress: int = WAITING
         self.status = 0
         self.bytes_sent = 0
-        # How many pieces of the body were written that are not its last.
-        self.pieces = 0
+        self._pieces = 0
         self.keep_alive = True
         # What is left of the content length; None where there is none.
         self._remaining: int | None = None
@@ -180,6 +181,14 @@ class Responder:
             self.protocol.write_response(data)
         if not more:
             self.progress = COMPLETE
+
+    async def give_way(self) -> None:
+        """Wait, after a piece that is not the last, until the transport takes more or for a turn of the loop."""
+        self._pieces += 1
+        if self.protocol.write_paused:
+            await self.protocol.drain()
+        elif not self._pieces % PIECES_A_TURN:
+            await asyncio.sleep(0)
 
     def _take_from_length(self, size: int, more: bool, *, written: bool) -> None:
         assert self._remaining is not None

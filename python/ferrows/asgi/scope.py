@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from urllib.parse import unquote_to_bytes
 
 from ..headers import parse_list
-from ..targets import authority_of, split_target
+from ..request_target import authority_of, split_target
 
 if TYPE_CHECKING:
     from .._codec import Head

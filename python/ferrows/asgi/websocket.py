@@ -12,7 +12,6 @@ from ..handshake import Handshake
 from ..log import error_logger
 from ..redaction import printable
 from ..request import Request
-from ..server.writer import SENDS_A_TURN
 from ..websocket import Websocket
 from .exchange import ClientDisconnected, Exchange, repeats_disconnect
 from .response import Responder, encode_fields
@@ -239,10 +238,7 @@ class WebsocketExchange(Exchange):
         more = bool(event.get("more_body", False))
         denial.write(bytes(event.get("body", b"")), more)
         if more:
-            denial.pieces += 1
-            await self.protocol.drain()
-            if not denial.pieces % SENDS_A_TURN:
-                await asyncio.sleep(0)
+            await denial.give_way()
         else:
             self._closed = True
             self._wake()

@@ -9,16 +9,14 @@ import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Final, NoReturn
+from typing import NoReturn
 
 from ..exceptions import FerrowsException
+from ..server.interrupts import wait_for
 from ..server.reload import Watcher
 from .failure import Failure, show
 
 __all__ = ["Changes"]
-
-_LOOK: Final = 0.5
-"""Seconds after which, at the latest, a signal is seen."""
 
 
 class Changes:
@@ -54,9 +52,7 @@ class Changes:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, _leave)
         _say("waiting for a change of the code")
-        # A signal that comes just before a thread waits for a lock does not end that waiting: its handler is run after.
-        while not self._changed.wait(_LOOK):
-            pass
+        wait_for(self._changed)
         self.stop()
         _say(f"{self._paths[0]} changed: starting again")
         sys.stdout.flush()

@@ -10,10 +10,14 @@ import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import FrameType
+from typing import Final
 
 from ..log import logger
 
-__all__ = ["acting_on", "held"]
+__all__ = ["acting_on", "held", "wait_for"]
+
+_LOOK: Final = 0.5
+"""Seconds after which a thread that waits looks, at the latest, whether there was a signal."""
 
 
 @contextlib.contextmanager
@@ -67,6 +71,15 @@ def held(numbers: Iterable[signal.Signals]) -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def wait_for(event: threading.Event) -> None:
+    """Wait for an event; whatever a signal's handler raises ends that.
+
+    ``event.wait()`` would sleep through a signal that comes just before it waits for its lock: handlers run afterwards.
+    """
+    while not event.wait(_LOOK):
+        pass
 
 
 def _passing_on(

@@ -9,14 +9,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from ..exceptions import ServerError
+from .interrupts import wait_for
 
 __all__ = ["Watcher"]
 
 _QUIET: Final = 50
 """Milliseconds without a further change after which those that there were are reported."""
-
-_LOOK: Final = 0.5
-"""Seconds after which, at the latest, a signal is seen while the watching begins."""
 
 
 class Watcher:
@@ -48,9 +46,7 @@ class Watcher:
         """
         self._thread = threading.Thread(target=self._run, args=(report,), name="ferrows-reload", daemon=True)
         self._thread.start()
-        # A signal that comes just before a thread waits for a lock does not end that waiting: its handler is run after.
-        while not self._stop.asked.wait(_LOOK):
-            pass
+        wait_for(self._stop.asked)
 
     def stop(self) -> None:
         """Watch no more."""

@@ -14,14 +14,14 @@ from ..headers import parse_list
 if TYPE_CHECKING:
     from ..response import HTTPResponse
 
-__all__ = ["SENDS_A_TURN", "ResponseWriter", "encode_response", "has_content", "measure", "parse_length"]
+__all__ = ["PIECES_A_TURN", "ResponseWriter", "encode_response", "has_content", "measure", "parse_length"]
 
 _STATUS_LINES: Final = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus}
 
 # What the server writes itself. Date may be the application's.
 _OURS: Final = frozenset({"content-length", "transfer-encoding", "connection"})
 
-SENDS_A_TURN: Final = 64
+PIECES_A_TURN: Final = 64
 """Pieces of a response that may be sent in a row before the loop turns.
 
 A transport takes all at once for a client that reads as fast, and for one that is gone, which it can only tell when the
@@ -106,7 +106,7 @@ class ResponseWriter:
             self._protocol.write_response(b"".join(pieces))
         await self._protocol.drain()
         self._pieces += 1
-        if not self._pieces % SENDS_A_TURN or self._protocol.transport.is_closing():
+        if not self._pieces % PIECES_A_TURN or self._protocol.transport.is_closing():
             # That a transport is gone it says in the loop's next turn.
             await asyncio.sleep(0)
 
